@@ -1,0 +1,234 @@
+//! The settings: schema, defaults and validation.
+//!
+//! Invalid settings keep the whole policy server from starting, so validation reports every problem at once and
+//! each one says where it is, what stands there and what to write instead.
+
+mod reader;
+mod rules;
+mod schema;
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// What the policy does, as the user set it. The JSON keys are documented in `docs/settings.md`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The volumes of `hostPaths` and then those of `images`, in their order.
+    pub volumes: Vec<Volume>,
+    /// The names of the containers that get the mounts. [`ALL_CONTAINERS`] is every one of `spec.containers`;
+    /// init containers are reached by name only.
+    pub containers: Vec<String>,
+    /// Which pods are ours.
+    pub matches: Match,
+    /// Whether a pod without annotation gets the mounts.
+    pub inject_by_default: bool,
+    /// Labels of the nodes that have the files, added to the pod's node selector.
+    pub node_selector: Vec<(String, String)>,
+    /// Extended resources and how many, added to limits and requests of the containers.
+    pub resources: Vec<(String, u64)>,
+    /// What happens to a pod that holds something else where ours would go.
+    pub on_conflict: OnConflict,
+    /// Whether the pod records what was done to it.
+    pub annotate: bool,
+}
+
+/// The entry of `containers` that stands for every one of `spec.containers`.
+pub const ALL_CONTAINERS: &str = "*";
+
+/// One pod volume of ours and where it is mounted, always read-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// The volume's name, a DNS label that is unique among the volumes.
+    pub name: Cow<'static, str>,
+    /// What the volume holds.
+    pub source: Source,
+    /// Where it is mounted in each container, at least once.
+    pub mounts: Vec<Mount>,
+}
+
+/// Where a volume's files come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file or directory of the node.
+    HostPath {
+        /// Absolute path on the node.
+        path: Cow<'static, str>,
+        /// What the kubelet must find there before it starts the container.
+        kind: HostPathType,
+    },
+    /// An OCI image or artifact, which the kubelet pulls (Kubernetes 1.33 and newer).
+    Image {
+        /// The image reference, best by digest.
+        reference: String,
+        /// When the kubelet pulls; the API server decides where this is absent.
+        pull_policy: Option<PullPolicy>,
+    },
+}
+
+/// Where in a container a volume appears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Absolute path in the container, unique among all mounts.
+    pub path: Cow<'static, str>,
+    /// The part of the volume that is mounted; all of it where absent.
+    pub sub_path: Option<String>,
+}
+
+/// The `hostPath.type` values that make the kubelet check and never create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostPathType {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+}
+
+/// When the kubelet pulls an image volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// At every start of a pod.
+    Always,
+    /// Never: the image must be on the node.
+    Never,
+    /// Where the node does not have it.
+    IfNotPresent,
+}
+
+/// What happens to a pod with a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The pod is accepted as it is.
+    Skip,
+    /// The pod is rejected.
+    Reject,
+}
+
+/// Which pods are ours; a list that is empty matches all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// Labels that the pod must have.
+    pub labels: Vec<(String, String)>,
+    /// Patterns with at most one `*`: a target container must ask for a resource of such a name.
+    pub resources: Vec<String>,
+    /// The pod must be created by one of these user names.
+    pub creators: Vec<String>,
+    /// The pod must be owned by an object of one of these kinds.
+    pub owners: Vec<String>,
+}
+
+/// Everything that is wrong with the settings; displayed as one problem a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(Vec<String>);
+
+impl Problems {
+    /// The problems in the order of the schema, each with its place, its value and the mend.
+    #[must_use]
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl HostPathType {
+    /// The name that Kubernetes and the settings use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HostPathType::File => "File",
+            HostPathType::Directory => "Directory",
+        }
+    }
+}
+
+impl PullPolicy {
+    /// The name that Kubernetes and the settings use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PullPolicy::Always => "Always",
+            PullPolicy::Never => "Never",
+            PullPolicy::IfNotPresent => "IfNotPresent",
+        }
+    }
+}
+
+/// What the incumbent webhook promises to mount.
+const DEFAULT_HOST_PATHS: [(&str, &str, HostPathType); 6] = [
+    ("mesa-libgl", "/usr/lib64/libGL.so.1", HostPathType::File),
+    ("mesa-libegl", "/usr/lib64/libEGL.so.1", HostPathType::File),
+    (
+        "mesa-libglesv2",
+        "/usr/lib64/libGLESv2.so.2",
+        HostPathType::File,
+    ),
+    ("mesa-libglx", "/usr/lib64/libGLX.so.0", HostPathType::File),
+    ("mesa-dri", "/usr/lib64/dri", HostPathType::Directory),
+    (
+        "mesa-egl-vendor",
+        "/usr/share/glvnd/egl_vendor.d",
+        HostPathType::Directory,
+    ),
+];
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            volumes: default_volumes(),
+            containers: vec!["compute".to_owned()],
+            matches: Match {
+                labels: vec![("kubevirt.io".to_owned(), "virt-launcher".to_owned())],
+                resources: Vec::new(),
+                creators: Vec::new(),
+                owners: Vec::new(),
+            },
+            inject_by_default: true,
+            node_selector: Vec::new(),
+            resources: Vec::new(),
+            on_conflict: OnConflict::Skip,
+            annotate: true,
+        }
+    }
+}
+
+fn default_volumes() -> Vec<Volume> {
+    let volume = |(name, path, kind)| Volume {
+        name: Cow::Borrowed(name),
+        source: Source::HostPath {
+            path: Cow::Borrowed(path),
+            kind,
+        },
+        mounts: vec![Mount {
+            path: Cow::Borrowed(path),
+            sub_path: None,
+        }],
+    };
+    DEFAULT_HOST_PATHS.into_iter().map(volume).collect()
+}
+
+impl Settings {
+    /// Reads settings from JSON; a key that is absent or `null` has its default.
+    ///
+    /// ```
+    /// use mesa_injector::settings::Settings;
+    ///
+    /// assert_eq!(Settings::from_json("{}"), Ok(Settings::default()));
+    /// let problems = Settings::from_json(r#"{"hostPath": []}"#).unwrap_err();
+    /// assert_eq!(problems.to_string(), "hostPath: no such key; did you mean hostPaths?");
+    /// ```
+    ///
+    /// # Errors
+    /// The problems, all of them.
+    pub fn from_json(json: &str) -> Result<Self, Problems> {
+        match json {
+            "{}" | "null" => Ok(Settings::default()),
+            _ => schema::read(json),
+        }
+    }
+}

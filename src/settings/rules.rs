@@ -1,0 +1,182 @@
+//! What a path, a name and a label may be.
+
+/// Directories of the node of which a pod gets nothing: nothing in them is a library, and much of it is power
+/// over the node.
+const NODE_ONLY: [&str; 8] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run",
+    "/var/run",
+    "/var/lib/kubelet",
+    "/etc/kubernetes",
+    "/root",
+];
+
+/// The directories that hold the C library, in some layout or other.
+const LIBRARY_DIRECTORIES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
+
+/// The sonames of glibc up to `.so`. They must all be of one build, the image's.
+const GLIBC: [&str; 13] = [
+    "libc",
+    "libm",
+    "libmvec",
+    "libpthread",
+    "libdl",
+    "librt",
+    "libresolv",
+    "libutil",
+    "libnsl",
+    "libanl",
+    "libthread_db",
+    "libBrokenLocale",
+    "libc_malloc_debug",
+];
+
+/// A path without what `.`, `..` and extra slashes say.
+pub(super) fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Whether a path goes from the root straight to its end.
+pub(super) fn is_clean(path: &str) -> bool {
+    let mut parts = path.split('/');
+    parts.next() == Some("") && (path == "/" || parts.all(|part| !matches!(part, "" | "." | "..")))
+}
+
+/// What a host path has to do with a directory that is the node's alone, as in `inside /proc`.
+pub(super) fn node_only(path: &str) -> Option<String> {
+    if path == "/" {
+        return Some("all of the node".to_owned());
+    }
+    NODE_ONLY.into_iter().find_map(|directory| {
+        if path == directory || is_inside(path, directory) {
+            Some(format!("in {directory} of the node"))
+        } else if is_inside(directory, path) {
+            Some(format!("above {directory} of the node"))
+        } else {
+            None
+        }
+    })
+}
+
+/// Whether a file of this name belongs to glibc.
+pub(super) fn is_glibc_name(path: &str) -> bool {
+    let name = base_name(path);
+    // Until 2.34 the files carried the version, libc-2.31.so, and the soname was a link to them.
+    let versioned = |stem: &str| {
+        name.strip_prefix(stem)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    let of_soname = |stem: &str| {
+        name.strip_prefix(stem)
+            .is_some_and(|rest| rest == ".so" || rest.starts_with(".so."))
+    };
+    name.starts_with("libnss_")
+        || name.starts_with("ld-linux")
+        || name.starts_with("ld64")
+        || versioned("ld")
+        || of_soname("ld")
+        || GLIBC
+            .into_iter()
+            .any(|stem| of_soname(stem) || versioned(stem))
+}
+
+/// Whether a path is, or is above, a directory in which the C library lives.
+pub(super) fn covers_glibc(path: &str) -> bool {
+    path == "/"
+        || LIBRARY_DIRECTORIES.into_iter().any(|directory| {
+            let multiarch = || {
+                let below = path.strip_prefix(directory)?.strip_prefix('/')?;
+                Some(!below.contains('/') && is_multiarch(below))
+            };
+            path == directory || is_inside(directory, path) || multiarch() == Some(true)
+        })
+}
+
+/// Debian's names of architectures, as in `x86_64-linux-gnu`.
+fn is_multiarch(name: &str) -> bool {
+    name.split('-').any(|part| part == "linux")
+}
+
+fn is_inside(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory)
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Whether a path names a shared library.
+pub(super) fn is_library_name(path: &str) -> bool {
+    let name = base_name(path);
+    let suffix = name.strip_prefix(stem(name)).unwrap_or_default();
+    suffix == ".so" || suffix.starts_with(".so.")
+}
+
+/// A file's name up to the first `.so`, which is all of it where there is none.
+fn stem(name: &str) -> &str {
+    let end = name.as_bytes().windows(3).position(|part| part == b".so");
+    end.and_then(|end| name.get(..end)).unwrap_or(name)
+}
+
+/// The longest DNS label, in bytes.
+const LABEL_LENGTH: usize = 63;
+
+/// The volume name for a path: `mesa-` and the file's name up to `.so`.
+pub(super) fn derived_name(path: &str) -> String {
+    let label = stem(base_name(path))
+        .chars()
+        .map(|letter| match letter.to_ascii_lowercase() {
+            letter @ ('a'..='z' | '0'..='9') => letter,
+            _ => '-',
+        });
+    let name: String = "mesa-".chars().chain(label).take(LABEL_LENGTH).collect();
+    name.trim_end_matches('-').to_owned()
+}
+
+/// Whether a text is a DNS label (RFC 1123), which volumes and containers are named by.
+pub(super) fn is_dns_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    text.len() <= LABEL_LENGTH
+        && text.bytes().all(inner)
+        && !text.is_empty()
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Whether a text is a label key or resource name: `name` or `dns.subdomain/name`.
+pub(super) fn is_qualified_name(text: &str) -> bool {
+    match text.split_once('/') {
+        None => is_name(text),
+        Some((domain, name)) => {
+            domain.len() <= 253 && domain.split('.').all(is_dns_label) && is_name(name)
+        }
+    }
+}
+
+/// Whether a text is the value of a label.
+pub(super) fn is_label_value(text: &str) -> bool {
+    text.is_empty() || is_name(text)
+}
+
+fn is_name(text: &str) -> bool {
+    let outer = |letter: char| letter.is_ascii_alphanumeric();
+    let inner = |letter: char| outer(letter) || matches!(letter, '-' | '_' | '.');
+    text.len() <= LABEL_LENGTH
+        && text.chars().all(inner)
+        && text.starts_with(outer)
+        && text.ends_with(outer)
+}
