@@ -310,8 +310,7 @@ fn missing_node_labels<'a>(
 }
 
 fn volume_json(volume: &Volume) -> String {
-    let mut json = Json::default();
-    json.string("{\"name\":", &volume.name);
+    let mut json = Json::new("{\"name\":", &volume.name);
     match &volume.source {
         Source::HostPath { path, kind } => {
             json.string(",\"hostPath\":{\"path\":", path);
@@ -331,8 +330,7 @@ fn volume_json(volume: &Volume) -> String {
 }
 
 fn mount_json(volume: &Volume, mount: &Mount) -> String {
-    let mut json = Json::default();
-    json.string("{\"name\":", &volume.name);
+    let mut json = Json::new("{\"name\":", &volume.name);
     json.string(",\"readOnly\":true,\"mountPath\":", &mount.path);
     if let Some(sub_path) = &mount.sub_path {
         json.string(",\"subPath\":", sub_path);
@@ -340,10 +338,16 @@ fn mount_json(volume: &Volume, mount: &Mount) -> String {
     json.0 + "}"
 }
 
-#[derive(Default)]
 struct Json(String);
 
 impl Json {
+    /// Begins with room for a volume of usual names.
+    fn new(before: &str, value: &str) -> Self {
+        let mut json = Json(String::with_capacity(192));
+        json.string(before, value);
+        json
+    }
+
     fn string(&mut self, before: &str, value: &str) {
         self.0.push_str(before);
         quote(value, &mut self.0);

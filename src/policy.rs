@@ -82,8 +82,7 @@ fn without_plan<'a>(pod: Pod<'a>, no_plan: NoPlan, settings: &Settings) -> Outco
         details: conflicts.iter().map(ToString::to_string).collect(),
     };
     let mut edit = Edit::new(pod);
-    let status = format!("skipped: conflict: {}", skip.details.join("; "));
-    record(&mut edit, pod, &status, settings);
+    record(&mut edit, pod, &skipped_status(&skip), settings);
     Outcome::Skipped(skip, Some(edit).filter(|edit| !edit.is_empty()))
 }
 
@@ -91,6 +90,15 @@ fn without_plan<'a>(pod: Pod<'a>, no_plan: NoPlan, settings: &Settings) -> Outco
 fn record(edit: &mut Edit<'_>, pod: Pod<'_>, status: &str, settings: &Settings) {
     if settings.annotate && pod.annotation(STATUS_ANNOTATION) == Ok(None) {
         edit.annotate(STATUS_ANNOTATION, status);
+    }
+}
+
+/// The first thing that is in the way, and how many more there are: the audit log has them all.
+fn skipped_status(skip: &Skip) -> String {
+    let first = skip.details.first().map_or("", String::as_str);
+    match skip.details.len() {
+        0 | 1 => format!("skipped: conflict: {first}"),
+        several => format!("skipped: conflict: {first}, and {} more", several - 1),
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Target<'a> {
     Provisioning,
 }
 
-/// Why a pod is left without mounts. What each one is called and says stands in [`SkipReason::ALL`].
+/// Why a pod is left without mounts. What each one is called and says stands in [`SkipReason::text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the table says it")]
 pub enum SkipReason {
@@ -39,7 +39,7 @@ pub enum SkipReason {
 }
 
 /// What is said of a skipped pod.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SkipText {
     /// The value of audit annotation `skip-reason`, which is never renamed.
     pub id: &'static str,
@@ -51,35 +51,40 @@ pub struct SkipText {
 
 impl SkipReason {
     /// Every reason, in the order in which they are looked for.
-    #[rustfmt::skip]
-    pub const ALL: [(SkipReason, SkipText); 12] = [
-        (SkipReason::MalformedRequest, SkipText { id: "malformed-request", sentence: "the request cannot be read", warns: true }),
-        (SkipReason::InvalidSettings, SkipText { id: "invalid-settings", sentence: "the policy's settings are invalid", warns: true }),
-        (SkipReason::MalformedPod, SkipText { id: "malformed-pod", sentence: "the pod cannot be read", warns: true }),
-        (SkipReason::OtherCreator, SkipText { id: "other-creator", sentence: "the pod's creator is not in match.creators", warns: false }),
-        (SkipReason::OtherOwner, SkipText { id: "other-owner", sentence: "the pod's owner is not in match.owners", warns: false }),
-        (SkipReason::NoResource, SkipText { id: "no-resource", sentence: "no container asks for a resource of match.resources", warns: false }),
-        (SkipReason::OptedOut, SkipText { id: "opted-out", sentence: "annotation mesa-injector.io/inject is disabled", warns: false }),
-        (SkipReason::NotOptedIn, SkipText { id: "not-opted-in", sentence: "annotation mesa-injector.io/inject is not enabled", warns: false }),
-        (SkipReason::UnknownAnnotation, SkipText { id: "unknown-annotation", sentence: "annotation mesa-injector.io/inject is neither enabled nor disabled", warns: true }),
-        (SkipReason::Provisioning, SkipText { id: "provisioning-pod", sentence: "the pod only provisions a volume", warns: false }),
-        (SkipReason::NoContainer, SkipText { id: "no-container", sentence: "the pod has no container of the settings", warns: true }),
-        (SkipReason::Conflict, SkipText { id: "conflict", sentence: "conflict", warns: true }),
+    pub const ALL: [SkipReason; 12] = [
+        SkipReason::MalformedRequest,
+        SkipReason::InvalidSettings,
+        SkipReason::MalformedPod,
+        SkipReason::OtherCreator,
+        SkipReason::OtherOwner,
+        SkipReason::NoResource,
+        SkipReason::OptedOut,
+        SkipReason::NotOptedIn,
+        SkipReason::UnknownAnnotation,
+        SkipReason::Provisioning,
+        SkipReason::NoContainer,
+        SkipReason::Conflict,
     ];
 
     /// What is said of the reason.
     #[must_use]
-    pub fn text(self) -> &'static SkipText {
-        const NONE: SkipText = SkipText {
-            id: "skipped",
-            sentence: "the pod is skipped",
-            warns: false,
+    #[rustfmt::skip]
+    pub fn text(self) -> SkipText {
+        let (id, sentence, warns) = match self {
+            SkipReason::MalformedRequest => ("malformed-request", "the request cannot be read", true),
+            SkipReason::InvalidSettings => ("invalid-settings", "the policy's settings are invalid", true),
+            SkipReason::MalformedPod => ("malformed-pod", "the pod cannot be read", true),
+            SkipReason::OtherCreator => ("other-creator", "the pod's creator is not in match.creators", false),
+            SkipReason::OtherOwner => ("other-owner", "the pod's owner is not in match.owners", false),
+            SkipReason::NoResource => ("no-resource", "no container asks for a resource of match.resources", false),
+            SkipReason::OptedOut => ("opted-out", "annotation mesa-injector.io/inject is disabled", false),
+            SkipReason::NotOptedIn => ("not-opted-in", "annotation mesa-injector.io/inject is not enabled", false),
+            SkipReason::UnknownAnnotation => ("unknown-annotation", "annotation mesa-injector.io/inject is neither enabled nor disabled", true),
+            SkipReason::Provisioning => ("provisioning-pod", "the pod only provisions a volume", false),
+            SkipReason::NoContainer => ("no-container", "the pod has no container of the settings", true),
+            SkipReason::Conflict => ("conflict", "conflict", true),
         };
-        let texts: &'static [(SkipReason, SkipText)] = &Self::ALL;
-        texts
-            .iter()
-            .find(|(reason, _)| *reason == self)
-            .map_or(&NONE, |(_, text)| text)
+        SkipText { id, sentence, warns }
     }
 }
 

@@ -126,13 +126,32 @@ fn the_documented_keys_are_those_of_the_code() {
     assert_eq!(documented, headings, "every key has a section");
 
     let documented: BTreeSet<String> = rows(&text, "key").iter().map(|row| code(row[0])).collect();
-    let host_path = keys_of_code(json!({"hostPaths": [nothing]}));
-    let image = keys_of_code(json!({"images": [nothing]}));
-    let matches = keys_of_code(json!({"match": nothing}));
-    let mount = keys_of_code(json!({"images": [{"mounts": [nothing]}]}));
-    assert_eq!(documented, &(&host_path | &image) | &matches);
-    for key in mount {
-        assert!(text.contains(&format!("`{key}`")), "{key}");
+    let inner = [
+        json!({"hostPaths": [nothing]}),
+        json!({"images": [nothing]}),
+        json!({"images": [{"mounts": [nothing]}]}),
+        json!({"match": nothing}),
+    ];
+    let expected: BTreeSet<String> = inner.into_iter().flat_map(keys_of_code).collect();
+    assert_eq!(documented, expected);
+}
+
+#[test]
+fn the_table_of_settings_has_the_keys_and_the_defaults_of_the_code() {
+    let text = read("docs/settings.md");
+    let rows = rows(&text, "setting");
+    let key = |row: &[&str]| row[0].split('`').nth(1).unwrap().to_owned();
+    let documented: BTreeSet<String> = rows.iter().map(|row| key(row)).collect();
+    assert_eq!(documented, keys_of_code(json!({"zzzzzzzzzzzz": 0})));
+    for row in rows {
+        if let Some(default) = row[3].strip_prefix('`') {
+            let default = yaml(default.trim_end_matches('`'));
+            assert_eq!(
+                settings(&json!({key(&row): default})),
+                Settings::default(),
+                "{row:?}"
+            );
+        }
     }
 }
 
@@ -180,7 +199,8 @@ fn the_table_of_skip_reasons_is_that_of_the_code() {
         .collect();
     let expected: Vec<Vec<String>> = SkipReason::ALL
         .iter()
-        .map(|(_, text)| {
+        .map(|reason| {
+            let text = reason.text();
             let warned = if text.warns { "yes" } else { "no" };
             [text.id, text.sentence, warned].map(str::to_owned).to_vec()
         })

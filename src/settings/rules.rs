@@ -17,7 +17,8 @@ const NODE_ONLY: [&str; 8] = [
 const LIBRARY_DIRECTORIES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
 
 /// The sonames of glibc up to `.so`. They must all be of one build, the image's.
-const GLIBC: [&str; 13] = [
+const GLIBC: [&str; 14] = [
+    "ld",
     "libc",
     "libm",
     "libmvec",
@@ -73,24 +74,21 @@ pub(super) fn node_only(path: &str) -> Option<String> {
 /// Whether a file of this name belongs to glibc.
 pub(super) fn is_glibc_name(path: &str) -> bool {
     let name = base_name(path);
+    if ["libnss_", "ld-linux", "ld64"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+    {
+        return true;
+    }
+    let stem = stem(name);
     // Until 2.34 the files carried the version, libc-2.31.so, and the soname was a link to them.
-    let versioned = |stem: &str| {
-        name.strip_prefix(stem)
-            .and_then(|rest| rest.strip_prefix('-'))
-            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    let soname = match stem.split_once('-') {
+        Some((soname, version)) if version.starts_with(|first: char| first.is_ascii_digit()) => {
+            soname
+        }
+        _ => stem,
     };
-    let of_soname = |stem: &str| {
-        name.strip_prefix(stem)
-            .is_some_and(|rest| rest == ".so" || rest.starts_with(".so."))
-    };
-    name.starts_with("libnss_")
-        || name.starts_with("ld-linux")
-        || name.starts_with("ld64")
-        || versioned("ld")
-        || of_soname("ld")
-        || GLIBC
-            .into_iter()
-            .any(|stem| of_soname(stem) || versioned(stem))
+    is_library_name(name) && GLIBC.contains(&soname)
 }
 
 /// Whether a path is, or is above, a directory in which the C library lives.
@@ -137,14 +135,19 @@ const LABEL_LENGTH: usize = 63;
 
 /// The volume name for a path: `mesa-` and the file's name up to `.so`.
 pub(super) fn derived_name(path: &str) -> String {
-    let label = stem(base_name(path))
-        .chars()
-        .map(|letter| match letter.to_ascii_lowercase() {
+    let mut name = String::with_capacity(LABEL_LENGTH);
+    name.push_str("mesa-");
+    for letter in stem(base_name(path)).chars() {
+        if name.len() == LABEL_LENGTH {
+            break;
+        }
+        name.push(match letter.to_ascii_lowercase() {
             letter @ ('a'..='z' | '0'..='9') => letter,
             _ => '-',
         });
-    let name: String = "mesa-".chars().chain(label).take(LABEL_LENGTH).collect();
-    name.trim_end_matches('-').to_owned()
+    }
+    name.truncate(name.trim_end_matches('-').len());
+    name
 }
 
 /// Whether a text is a DNS label (RFC 1123), which volumes and containers are named by.

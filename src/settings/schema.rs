@@ -341,14 +341,15 @@ fn unique(reader: &mut Reader, host_paths: &[Option<Volume>], images: &[Option<V
     }
 }
 
-/// Where a text was seen before; else it is seen now.
+/// Where a text was seen before; else it is seen now. The texts are kept in order.
 fn earlier<'t, P: Copy>(seen: &mut Vec<(&'t str, P)>, text: &'t str, place: P) -> Option<P> {
-    let earlier = seen.iter().find(|(other, _)| *other == text);
-    let earlier = earlier.map(|(_, place)| *place);
-    if earlier.is_none() {
-        seen.push((text, place));
+    match seen.binary_search_by(|(other, _)| (*other).cmp(text)) {
+        Ok(index) => seen.get(index).map(|(_, place)| *place),
+        Err(index) => {
+            seen.insert(index, (text, place));
+            None
+        }
     }
-    earlier
 }
 
 fn containers(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Vec<String>> {
