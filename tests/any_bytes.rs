@@ -64,6 +64,19 @@ fn a_payload_that_nests_without_end_is_answered() {
 }
 
 #[test]
+fn a_text_may_nest_as_deep_as_serde_json_lets_it() {
+    for depth in 120..135 {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let text = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+            for shape in [Shape::Value, Shape::Tree] {
+                let taken = Node::parse(&text, &shape).is_ok();
+                assert_eq!(taken, serde_takes(&text), "{depth} levels");
+            }
+        }
+    }
+}
+
+#[test]
 fn settings_that_no_policy_server_lets_through_inject_nothing() {
     for settings in [json!({"hostPath": []}), json!([]), json!("{}"), json!(1)] {
         let payload = json!({"request": request(&launcher_pod()), "settings": settings});
