@@ -44,10 +44,11 @@ e2e-tests: policy.wasm
 	cargo test --quiet --release -p mesa-preview --locked --no-run
 	@hack/optional bats,jq bats e2e.bats
 
-# Fresh instance plus validate, beside a module that does nothing: the ratio should stay below 1.7.
+# The policy: fresh instance plus validate, beside a module that does nothing. The scanner: Debian roots with Mesa.
 .PHONY: bench
 bench: policy.wasm
 	MAX_RATIO=1.7 cargo bench --locked -p mesa-preview --bench validate
+	cargo bench --locked -p mesa-scan --bench scan
 
 .PHONY: clean
 clean:

@@ -10,6 +10,8 @@ mod schema;
 use std::borrow::Cow;
 use std::fmt;
 
+pub use rules::is_glibc_name;
+
 /// What the policy does, as the user set it. The JSON keys are documented in `docs/settings.md`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

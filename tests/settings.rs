@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use common::{assert_golden, files, repository};
 use mesa_injector::settings::{
-    HostPathType, Mount, OnConflict, PullPolicy, Settings, Source, Volume,
+    HostPathType, Mount, OnConflict, PullPolicy, Settings, Source, Volume, is_glibc_name,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -219,4 +219,35 @@ fn a_value_is_shown_as_it_is_written_and_not_at_any_length() {
         problem.chars().count() < 120 && problem.contains('…'),
         "{problem}"
     );
+}
+
+#[test]
+fn glibc_is_told_from_its_neighbours() {
+    for name in [
+        "libc.so.6",
+        "libm.so.6",
+        "ld-linux-x86-64.so.2",
+        "ld-linux-aarch64.so.1",
+        "ld64.so.1",
+        "ld-2.31.so",
+        "libc-2.31.so",
+        "libnss_files.so.2",
+        "libpthread.so.0",
+        "libresolv.so.2",
+    ] {
+        assert!(is_glibc_name(name), "{name}");
+    }
+    for name in [
+        "libcrypt.so.1",
+        "libcap.so.2",
+        "libmd.so.0",
+        "libdrm.so.2",
+        "libX11-xcb.so.1",
+        "libgcc_s.so.1",
+        "libstdc++.so.6",
+        "libc++.so.1",
+        "libLLVM-15.so.1",
+    ] {
+        assert!(!is_glibc_name(name), "{name}");
+    }
 }

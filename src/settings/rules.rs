@@ -17,21 +17,25 @@ const NODE_ONLY: [&str; 8] = [
 const LIBRARY_DIRECTORIES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
 
 /// The sonames of glibc up to `.so`. They must all be of one build, the image's.
-const GLIBC: [&str; 14] = [
+const GLIBC: [&str; 18] = [
     "ld",
-    "libc",
-    "libm",
-    "libmvec",
-    "libpthread",
-    "libdl",
-    "librt",
-    "libresolv",
-    "libutil",
-    "libnsl",
-    "libanl",
-    "libthread_db",
+    "ld64",
     "libBrokenLocale",
+    "libSegFault",
+    "libanl",
+    "libc",
     "libc_malloc_debug",
+    "libdl",
+    "libm",
+    "libmemusage",
+    "libmvec",
+    "libnsl",
+    "libpcprofile",
+    "libpthread",
+    "libresolv",
+    "librt",
+    "libthread_db",
+    "libutil",
 ];
 
 /// A path without what `.`, `..` and extra slashes say.
@@ -71,8 +75,9 @@ pub(super) fn node_only(path: &str) -> Option<String> {
     })
 }
 
-/// Whether a file of this name belongs to glibc.
-pub(super) fn is_glibc_name(path: &str) -> bool {
+/// Whether a file belongs to glibc by its name, as in `libm.so.6`, `libm-2.31.so` or `ld-linux-x86-64.so.2`.
+#[must_use]
+pub fn is_glibc_name(path: &str) -> bool {
     let name = base_name(path);
     if ["libnss_", "ld-linux", "ld64"]
         .iter()

@@ -1,0 +1,155 @@
+//! What people read. Colours are escape sequences here; the stream leaves them out where it is no terminal.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use super::human_size;
+use crate::layout::{Layout, Mount};
+use crate::plain;
+use crate::scan::{Scan, System};
+use crate::set::{Item, Role, size_of};
+use crate::verdict::Verdict;
+
+const HEAD: Style = Style::new().bold();
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const FAINT: Style = Style::new().dimmed();
+
+/// Writes a scan: what must be mounted, what the image has, and the verdict.
+///
+/// # Errors
+/// Where the stream cannot be written.
+pub fn table(out: &mut dyn Write, scan: &Scan) -> io::Result<()> {
+    system(out, "Node", &scan.node)?;
+    match &scan.image {
+        Some(image) => system(out, "Image", image)?,
+        None => writeln!(out, "{HEAD}Image{HEAD:#}  none given")?,
+    }
+    let mut groups: BTreeMap<Role, Vec<&Item>> = BTreeMap::new();
+    for item in &scan.set.items {
+        groups.entry(item.role).or_default().push(item);
+    }
+    let names = scan.set.items.iter().map(|item| item.name.len());
+    let width = names.max().unwrap_or_default();
+    for (role, items) in &groups {
+        let size = human_size(size_of(items.iter().copied()));
+        writeln!(
+            out,
+            "\n{HEAD}{}{HEAD:#} {FAINT}{}, {size}{FAINT:#}",
+            title(*role),
+            count(items.len(), "name")
+        )?;
+        for item in items {
+            let name = plain(&item.name);
+            let path = plain(item.node_path.as_str());
+            let size = human_size(item.size);
+            writeln!(out, "  {name:width$}  {size:>9}  {FAINT}{path}{FAINT:#}")?;
+        }
+    }
+    present(out, &scan.set.present)?;
+    if scan.plan.layout == Layout::Staged {
+        staged(out, &scan.plan.mounts)?;
+    }
+    let total = human_size(scan.set.total_size());
+    let files = count(scan.set.file_count(), "file");
+    let names = count(scan.set.items.len(), "name");
+    let mounts = count(scan.plan.mounts.len(), "mount");
+    writeln!(
+        out,
+        "\n{HEAD}Total{HEAD:#}  {total} in {files} under {names}, {mounts}"
+    )?;
+    if let Some(version) = scan.set.minimal_glibc() {
+        writeln!(out, "       needs glibc {version} or newer")?;
+    }
+    writeln!(out)?;
+    verdict(out, &scan.verdict)
+}
+
+/// Writes a verdict with its reasons, and then the notes.
+///
+/// # Errors
+/// Where the stream cannot be written.
+pub fn verdict(out: &mut dyn Write, verdict: &Verdict) -> io::Result<()> {
+    if verdict.loads() {
+        writeln!(out, "{GOOD}GL will load.{GOOD:#}")?;
+    } else {
+        let count = count(verdict.reasons.len(), "reason");
+        writeln!(out, "{BAD}GL will not load{BAD:#}, {count}:")?;
+    }
+    let mut reasons = verdict.reasons.iter().peekable();
+    while let Some(reason) = reasons.next() {
+        writeln!(out, "  - {}", reason.what)?;
+        // One mend for as many reasons as have the same.
+        if reasons.peek().is_none_or(|next| next.mend != reason.mend) {
+            writeln!(out, "    {FAINT}{}{FAINT:#}", reason.mend)?;
+        }
+    }
+    for note in &verdict.notes {
+        writeln!(out, "{HEAD}Note{HEAD:#}: {note}")?;
+    }
+    Ok(())
+}
+
+fn system(out: &mut dyn Write, name: &str, system: &System) -> io::Result<()> {
+    let glibc = match system.glibc {
+        Some(version) => format!("glibc symbols up to {version}"),
+        None => "glibc of unknown version".to_owned(),
+    };
+    let System {
+        arch,
+        library_directory,
+        ..
+    } = system;
+    writeln!(
+        out,
+        "{HEAD}{name:5}{HEAD:#}  {arch}, {glibc}, libraries in {library_directory}"
+    )
+}
+
+fn present(out: &mut dyn Write, present: &BTreeMap<String, String>) -> io::Result<()> {
+    if present.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n{HEAD}In the image already{HEAD:#} {FAINT}{}{FAINT:#}",
+        count(present.len(), "name")
+    )?;
+    for (name, path) in present {
+        let (name, path) = (plain(name), plain(path));
+        writeln!(out, "  {name}  {FAINT}{path}{FAINT:#}")?;
+    }
+    Ok(())
+}
+
+fn staged(out: &mut dyn Write, mounts: &[Mount]) -> io::Result<()> {
+    writeln!(out, "\n{HEAD}Mounts{HEAD:#}")?;
+    for mount in mounts {
+        writeln!(
+            out,
+            "  {} {FAINT}at{FAINT:#} {}",
+            mount.path, mount.mount_path
+        )?;
+    }
+    Ok(())
+}
+
+fn title(role: Role) -> &'static str {
+    match role {
+        Role::Library => "Libraries",
+        Role::LibraryAtPath => "Libraries at fixed paths",
+        Role::Dri => "DRI drivers",
+        Role::Gbm => "GBM backends",
+        Role::Vendor => "EGL vendors",
+        Role::Drirc => "Mesa's configuration",
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        number => format!("{number} {noun}s"),
+    }
+}

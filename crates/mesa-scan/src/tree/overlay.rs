@@ -1,0 +1,211 @@
+//! The tree that a container sees: an image, and over it files and directories of the node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{FileId, Kind, Lookup, Node, ReadSeek, RealPath, Tree, TreeError};
+use crate::elf::{Elf, ElfError};
+
+/// Why a runtime could not make a mount point.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// A directory on the way is a file.
+    #[error("mount path {path}: {file} is a file in the image")]
+    ThroughFile {
+        /// The mount path.
+        path: String,
+        /// The file.
+        file: RealPath,
+    },
+    /// A directory on the way is a link to nothing.
+    #[error("mount path {path}: the image's link {link} leads to {target}, which it does not have")]
+    ThroughLink {
+        /// The mount path.
+        path: String,
+        /// The link.
+        link: RealPath,
+        /// What the link says.
+        target: String,
+    },
+    /// A directory on the way is another mount.
+    #[error(
+        "mount path {path} lies in the mount {mount}, which has nothing there and is read-only"
+    )]
+    InMount {
+        /// The mount path.
+        path: String,
+        /// The other mount.
+        mount: RealPath,
+    },
+    /// The image cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// An image with mounts of a node's files.
+pub struct Overlay<'a> {
+    image: &'a dyn Tree,
+    node: &'a dyn Tree,
+    /// Where in the container, and what of the node.
+    mounts: BTreeMap<RealPath, RealPath>,
+    /// Directories that the runtime makes for the mount points.
+    made: BTreeMap<RealPath, BTreeSet<String>>,
+}
+
+/// Where a path of the container is kept.
+enum Place {
+    Image(RealPath),
+    Node(RealPath),
+    Made,
+}
+
+impl<'a> Overlay<'a> {
+    /// The image as it is.
+    #[must_use]
+    pub fn new(image: &'a dyn Tree, node: &'a dyn Tree) -> Self {
+        Overlay {
+            image,
+            node,
+            mounts: BTreeMap::new(),
+            made: BTreeMap::new(),
+        }
+    }
+
+    /// Mounts `source` of the node at `mount_path`, whose links the image resolves, as a runtime does. Returns where
+    /// in the container that is.
+    ///
+    /// # Errors
+    /// Where the runtime could not make the mount point.
+    pub fn mount(&mut self, source: RealPath, mount_path: &str) -> Result<RealPath, MountError> {
+        let place = self.place_for(mount_path)?;
+        let mut child = place.clone();
+        while child != RealPath::root() {
+            let parent = child.parent();
+            self.made
+                .entry(parent.clone())
+                .or_default()
+                .insert(child.name().to_owned());
+            child = parent;
+        }
+        self.mounts.insert(place.clone(), source);
+        Ok(place)
+    }
+
+    /// The mount that covers a path of the container.
+    #[must_use]
+    pub fn mount_of(&self, path: &RealPath) -> Option<&RealPath> {
+        match self.place(path) {
+            Place::Node(_) => self.covering(path).map(|(mount, _)| mount),
+            Place::Image(_) | Place::Made => None,
+        }
+    }
+
+    /// Where a mount path is once the links in it are followed; what is missing is made, though not in another mount.
+    fn place_for(&self, path: &str) -> Result<RealPath, MountError> {
+        let tree: &dyn Tree = self;
+        let shown = || path.to_owned();
+        let mut there = RealPath::root();
+        let mut ahead = super::names(path).peekable();
+        while let Some(name) = ahead.next() {
+            let next = there.join(&name);
+            there = match tree.lookup(next.as_str())? {
+                Lookup::Found(entry) if !entry.is_directory() && ahead.peek().is_some() => {
+                    return Err(MountError::ThroughFile {
+                        path: shown(),
+                        file: next,
+                    });
+                }
+                Lookup::Found(entry) => entry.path,
+                Lookup::Dangling { link, target } => {
+                    return Err(MountError::ThroughLink {
+                        path: shown(),
+                        link,
+                        target,
+                    });
+                }
+                Lookup::Missing => match self.mount_of(&there) {
+                    None => next,
+                    Some(mount) => {
+                        return Err(MountError::InMount {
+                            path: shown(),
+                            mount: mount.clone(),
+                        });
+                    }
+                },
+            };
+        }
+        Ok(there)
+    }
+
+    fn covering(&self, path: &RealPath) -> Option<(&RealPath, &RealPath)> {
+        let mut here = path.clone();
+        loop {
+            if let Some(found) = self.mounts.get_key_value(&here) {
+                return Some(found);
+            }
+            if here == RealPath::root() {
+                return None;
+            }
+            here = here.parent();
+        }
+    }
+
+    fn place(&self, path: &RealPath) -> Place {
+        match self.covering(path) {
+            Some((mount, source)) => Place::Node(match path.below(mount) {
+                None => source.clone(),
+                Some(rest) => source.join(rest),
+            }),
+            None if self.made.contains_key(path) => Place::Made,
+            None => Place::Image(path.clone()),
+        }
+    }
+}
+
+impl Tree for Overlay<'_> {
+    fn shown(&self) -> String {
+        format!("{} with mounts", self.image.shown())
+    }
+
+    fn node(&self, path: &RealPath) -> Result<Option<Node>, TreeError> {
+        match self.place(path) {
+            Place::Node(source) => self.node.node(&source),
+            Place::Image(path) => self.image.node(&path),
+            Place::Made => Ok(Some(self.image.node(path)?.unwrap_or(Node {
+                kind: Kind::Directory,
+                mode: 0o755,
+                id: FileId {
+                    device: u64::MAX,
+                    inode: 0,
+                },
+            }))),
+        }
+    }
+
+    fn list(&self, path: &RealPath) -> Result<Vec<String>, TreeError> {
+        match self.place(path) {
+            Place::Node(source) => self.node.list(&source),
+            Place::Image(path) => self.image.list(&path),
+            Place::Made => {
+                let mut names = self.made.get(path).cloned().unwrap_or_default();
+                if self.image.node(path)?.is_some() {
+                    names.extend(self.image.list(path)?);
+                }
+                Ok(names.into_iter().collect())
+            }
+        }
+    }
+
+    fn open(&self, path: &RealPath) -> Result<Box<dyn ReadSeek + '_>, TreeError> {
+        match self.place(path) {
+            Place::Node(source) => self.node.open(&source),
+            Place::Image(_) | Place::Made => self.image.open(path),
+        }
+    }
+
+    fn elf(&self, path: &RealPath) -> Result<Elf, ElfError> {
+        match self.place(path) {
+            Place::Node(source) => self.node.elf(&source),
+            Place::Image(_) | Place::Made => self.image.elf(path),
+        }
+    }
+}

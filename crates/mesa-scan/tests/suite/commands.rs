@@ -1,0 +1,285 @@
+//! The command line: what it says, where, and with which exit status.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use mesa_scan::arch::Arch;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::fixture::{Root, image, node};
+
+fn mesa_scan() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mesa-scan"));
+    command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+    command
+}
+
+fn scan(node: &Root, image: &Root) -> Command {
+    let mut command = mesa_scan();
+    command
+        .arg("scan")
+        .arg("--root")
+        .arg(node.path())
+        .arg("--image")
+        .arg(image.path());
+    command
+}
+
+fn check(node: &Root, image: &Root, settings: &str) -> Command {
+    let mut command = mesa_scan();
+    command
+        .args(["check", "--settings", "-"])
+        .write_stdin(settings);
+    command
+        .arg("--root")
+        .arg(node.path())
+        .arg("--image")
+        .arg(image.path());
+    command
+}
+
+fn stdout(command: &mut Command, status: i32) -> String {
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(status), "{error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn stderr(command: &mut Command, status: i32) -> String {
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(status), "{error}");
+    error
+}
+
+/// Compares with the file in `tests/golden`; `BLESS=1` writes it.
+fn assert_golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        expected == text,
+        "{} differs; BLESS=1 cargo test rewrites it:\n{text}",
+        path.display()
+    );
+}
+
+#[test]
+fn help_has_examples_and_the_exit_status() {
+    for arguments in [
+        &["--help"][..],
+        &["scan", "--help"],
+        &["stage", "--help"],
+        &["check", "--help"],
+    ] {
+        let text = stdout(mesa_scan().args(arguments), 0);
+        assert!(
+            text.contains("Examples:") && text.contains("Exit status: 0 GL will load"),
+            "{text}"
+        );
+    }
+    assert!(stdout(mesa_scan().arg("-h"), 0).contains("Exit status"));
+}
+
+#[rstest]
+#[case::no_command(&[], "Usage")]
+#[case::no_such_root(&["scan", "--root", "/no/such/directory"], "/no/such/directory: No such file")]
+#[case::root_is_a_file(&["scan", "--root", "/dev/null"], "not a directory")]
+#[case::check_needs_an_image(&["check", "--settings", "x"], "--image")]
+#[case::layout(&["scan", "--layout", "tower"], "possible values: files, staged")]
+fn wrong_usage_has_status_2(#[case] arguments: &[&str], #[case] expected: &str) {
+    let text = stderr(mesa_scan().args(arguments), 2);
+    assert!(text.contains(expected), "{text}");
+}
+
+#[rstest]
+#[case::loads(36, 0, "table-loads.txt")]
+#[case::does_not(33, 1, "table-does-not.txt")]
+fn the_table_is_for_people(#[case] glibc: u32, #[case] status: i32, #[case] golden: &str) {
+    let node = node(Arch::X86_64, true);
+    let image = image(Arch::X86_64, false, glibc);
+    let text = stdout(&mut scan(&node, &image), status);
+    assert_golden(golden, &text);
+    let staged = stdout(scan(&node, &image).args(["--layout", "staged"]), status);
+    assert!(
+        staged.contains("/var/lib/mesa-injector/current/lib at /usr/lib64/glibc-hwcaps/x86-64-v2"),
+        "{staged}"
+    );
+}
+
+#[rstest]
+#[case("settings", "settings.json")]
+#[case("policy", "policy.yaml")]
+#[case("cdi", "cdi.json")]
+fn what_machines_read_is_written_for_the_staged_layout(#[case] output: &str, #[case] golden: &str) {
+    let node = node(Arch::X86_64, true);
+    let image = image(Arch::X86_64, false, 36);
+    let arguments = ["--layout", "staged", "--output", output];
+    assert_golden(golden, &stdout(scan(&node, &image).args(arguments), 0));
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    assert!(!stdout(&mut scan(&node, &image), 0).contains('\x1b'));
+    assert!(stdout(scan(&node, &image).env("CLICOLOR_FORCE", "1"), 0).contains('\x1b'));
+    let refused = stdout(
+        scan(&node, &image)
+            .env("NO_COLOR", "1")
+            .env("CLICOLOR_FORCE", "0"),
+        0,
+    );
+    assert!(!refused.contains('\x1b'));
+}
+
+#[test]
+fn the_same_findings_are_written_the_same() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 33));
+    for output in ["table", "settings", "policy", "manifest", "cdi"] {
+        let once = stdout(scan(&node, &image).args(["--output", output]), 1);
+        let twice = stdout(scan(&node, &image).args(["--output", output]), 1);
+        assert_eq!(once, twice);
+    }
+}
+
+#[test]
+fn a_list_of_files_comes_with_its_warning_in_every_output() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    for output in ["table", "settings", "policy", "manifest", "cdi"] {
+        let output = scan(&node, &image)
+            .args(["--output", output])
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(
+            text.contains("until the node's Mesa is updated (libgallium-1.2.3.so"),
+            "{text}"
+        );
+    }
+    let staged = scan(&node, &image)
+        .args(["--layout", "staged"])
+        .output()
+        .unwrap();
+    assert!(
+        !String::from_utf8(staged.stdout)
+            .unwrap()
+            .contains("is updated")
+    );
+}
+
+#[test]
+fn without_an_image_the_set_is_shown_and_nothing_promised() {
+    let node = node(Arch::X86_64, true);
+    let text = stdout(mesa_scan().arg("scan").arg("--root").arg(node.path()), 1);
+    assert!(
+        text.contains("libEGL.so.1") && text.contains("no image is given"),
+        "{text}"
+    );
+    assert!(!text.contains("libc.so.6"));
+}
+
+#[test]
+fn settings_are_checked_wherever_they_stand() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    let settings = stdout(scan(&node, &image).args(["--output", "settings"]), 0);
+    let policy = stdout(scan(&node, &image).args(["--output", "policy"]), 0);
+    let several = format!("apiVersion: v1\nkind: Namespace\n---\n{policy}");
+    for text in [&settings, &policy, &several] {
+        assert_eq!(
+            stdout(&mut check(&node, &image, text), 0).lines().next(),
+            Some("GL will load.")
+        );
+    }
+    let said = stdout(
+        check(&node, &image, &settings).args(["--output", "json"]),
+        0,
+    );
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["reasons"], json!([]));
+}
+
+#[rstest]
+#[case::not_settings("hostPath: []", "did you mean hostPaths?")]
+#[case::not_yaml("{", "neither JSON nor YAML")]
+#[case::several("a: 1\n---\nb: 2\n", "2 documents")]
+fn settings_that_the_policy_refuses_are_an_error(#[case] settings: &str, #[case] expected: &str) {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    let text = stderr(&mut check(&node, &image, settings), 2);
+    assert!(text.contains(expected), "{text}");
+}
+
+/// Each problem alone, on settings that are otherwise what scan wrote.
+#[rstest]
+#[case::missing(|node: &Root| { fs::remove_file(node.at("/usr/lib/x86_64-linux-gnu/libdrm.so.2")).unwrap(); }, "is not on the node")]
+#[case::dangling(|node: &Root| {
+    fs::remove_file(node.at("/usr/lib/x86_64-linux-gnu/libdrm.so.2")).unwrap();
+    node.link("/usr/lib/x86_64-linux-gnu/libdrm.so.2", "libdrm.so.2.9");
+}, "the link /usr/lib/x86_64-linux-gnu/libdrm.so.2 leads to libdrm.so.2.9, which is not on the node")]
+#[case::directory(|node: &Root| {
+    fs::remove_file(node.at("/usr/lib/x86_64-linux-gnu/libdrm.so.2")).unwrap();
+    node.directory("/usr/lib/x86_64-linux-gnu/libdrm.so.2");
+}, "is of type Directory, the settings say File")]
+#[case::unreadable(|node: &Root| {
+    use std::os::unix::fs::PermissionsExt;
+    let path = node.at("/usr/lib/x86_64-linux-gnu/libdrm.so.2");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
+}, "has mode 0640, and QEMU's user 107 may not read it")]
+#[case::unreadable_in_a_directory(|node: &Root| {
+    use std::os::unix::fs::PermissionsExt;
+    let path = node.at("/usr/lib/x86_64-linux-gnu/dri/swrast_dri.so");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}, "dri/swrast_dri.so has mode 0600")]
+fn each_problem_of_a_host_path_is_named(#[case] spoil: fn(&Root), #[case] expected: &str) {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    let settings = stdout(scan(&node, &image).args(["--output", "settings"]), 0);
+    // The drivers by their directory.
+    let mut settings: Value = serde_json::from_str(&settings).unwrap();
+    let mounts = settings["hostPaths"].as_array_mut().unwrap();
+    mounts.retain(|mount| !mount["path"].as_str().unwrap().contains("/dri/"));
+    mounts.push(json!({"path": "/usr/lib/x86_64-linux-gnu/dri", "type": "Directory"}));
+    let settings = settings.to_string();
+    stdout(&mut check(&node, &image, &settings), 0);
+    spoil(&node);
+    let text = stdout(&mut check(&node, &image, &settings), 1);
+    assert!(text.contains(expected), "{text}");
+}
+
+#[rstest]
+#[case::through_a_file("/etc/passwd/lib", "/etc/passwd is a file in the image")]
+#[case::through_a_dangling_link("/srv/x", "leads to nowhere, which it does not have")]
+#[case::in_another_mount(
+    "/usr/share/glvnd/egl_vendor.d/sub",
+    "lies in the mount /usr/share/glvnd/egl_vendor.d"
+)]
+#[case::over_a_file("/etc/passwd", "a mount covers /etc/passwd of the image")]
+fn each_problem_of_a_mount_path_is_named(#[case] mount_path: &str, #[case] expected: &str) {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    image.file("/etc/passwd", "root").link("/srv", "nowhere");
+    let settings = json!({"hostPaths": [
+        {"path": "/usr/share/glvnd/egl_vendor.d", "type": "Directory"},
+        {"path": "/usr/share/drirc.d", "type": "Directory", "mountPath": mount_path},
+    ]});
+    let text = stdout(&mut check(&node, &image, &settings.to_string()), 1);
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_no_promise() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    let settings = json!({
+        "containers": ["sidecar"],
+        "images": [{"name": "mesa", "reference": "registry.example/mesa:1", "mounts": [{"subPath": "lib", "mountPath": "/usr/lib64/glibc-hwcaps/x86-64-v2"}]}],
+    });
+    let text = stdout(&mut check(&node, &image, &settings.to_string()), 1);
+    assert!(
+        text.contains("comes from the image registry.example/mesa:1, which is not on this node"),
+        "{text}"
+    );
+    assert!(text.contains("containers has no compute"), "{text}");
+}

@@ -1,0 +1,491 @@
+//! The loader's search rules and libglvnd's, on roots made for each case.
+
+use mesa_scan::arch::Arch;
+use mesa_scan::layout::Layout;
+use mesa_scan::reason::Cause;
+use mesa_scan::set::Role;
+use rstest::rstest;
+
+use crate::elf::library;
+use crate::fixture::{glibc, image, libdir, names, node, reasons, scan_of, vendor};
+
+#[rstest]
+fn both_layouts_of_every_architecture_are_understood(
+    #[values(Arch::X86_64, Arch::Aarch64, Arch::S390x)] arch: Arch,
+    #[values(true, false)] node_multiarch: bool,
+    #[values(true, false)] image_multiarch: bool,
+) {
+    let node = node(arch, node_multiarch);
+    let scan = scan_of(&node, &image(arch, image_multiarch, 36), Layout::Files).unwrap();
+    assert_eq!(reasons(&scan), "");
+    assert_eq!(scan.node.arch, arch);
+    let path = |name: &str| {
+        let item = scan
+            .set
+            .items
+            .iter()
+            .find(|item| item.name == name)
+            .unwrap();
+        item.container_path.clone()
+    };
+    let of_image = libdir(arch, image_multiarch);
+    let of_node = libdir(arch, node_multiarch);
+    assert_eq!(path("libEGL.so.1"), format!("{of_image}/libEGL.so.1"));
+    assert_eq!(path("libdrm.so.2"), format!("{of_image}/libdrm.so.2"));
+    assert_eq!(
+        path("swrast_dri.so"),
+        format!("{of_node}/dri/swrast_dri.so")
+    );
+    assert_eq!(path("dri_gbm.so"), format!("{of_node}/gbm/dri_gbm.so"));
+    assert_eq!(
+        path("50_mesa.json"),
+        "/usr/share/glvnd/egl_vendor.d/50_mesa.json"
+    );
+}
+
+#[test]
+fn what_the_image_has_and_all_of_glibc_is_left_out() {
+    let node = node(Arch::X86_64, true);
+    let image = image(Arch::X86_64, true, 36);
+    image.library(
+        "/usr/lib/x86_64-linux-gnu/libdrm.so.2",
+        &library("libdrm.so.2"),
+    );
+    let scan = scan_of(&node, &image, Layout::Files).unwrap();
+    assert!(scan.verdict.loads(), "{}", reasons(&scan));
+    assert!(!names(&scan).contains(&"libdrm.so.2"));
+    assert!(!names(&scan).contains(&"libc.so.6"));
+    assert!(scan.set.present.contains_key("libdrm.so.2"));
+    assert!(scan.set.present.contains_key("libc.so.6"));
+}
+
+#[test]
+fn a_version_that_the_image_lacks_is_named_with_what_it_has() {
+    let scan = scan_of(
+        &node(Arch::X86_64, true),
+        &image(Arch::X86_64, false, 33),
+        Layout::Files,
+    )
+    .unwrap();
+    let text = reasons(&scan);
+    assert!(
+        text.contains("libgallium-1.2.3.so needs GLIBC_2.34 of libc.so.6, the image has 2.33"),
+        "{text}"
+    );
+    assert!(
+        scan.verdict
+            .reasons
+            .iter()
+            .all(|reason| reason.cause == Cause::VersionMissing)
+    );
+}
+
+#[test]
+fn an_older_library_of_the_image_is_a_reason_too() {
+    let node = node(Arch::X86_64, true);
+    node.library(
+        "/usr/lib/x86_64-linux-gnu/libgallium-1.2.3.so",
+        &library("libgallium-1.2.3.so").requires("libstdc++.so.6", "GLIBCXX_3.4.30"),
+    );
+    let stdcxx = library("libstdc++.so.6")
+        .defines("GLIBCXX_3.4.9")
+        .defines("GLIBCXX_3.4.29");
+    node.library("/usr/lib/x86_64-linux-gnu/libstdc++.so.6", &stdcxx);
+    let image = image(Arch::X86_64, true, 36);
+    image.library("/usr/lib/x86_64-linux-gnu/libstdc++.so.6", &stdcxx);
+    let scan = scan_of(&node, &image, Layout::Files).unwrap();
+    assert_eq!(
+        reasons(&scan).split(": ").next().unwrap(),
+        "libgallium-1.2.3.so needs GLIBCXX_3.4.30 of libstdc++.so.6, the image has 3.4.29"
+    );
+}
+
+#[rstest]
+#[case::runpath(library("libEGL_mesa.so.0").runpath("$ORIGIN/private").needs("libhidden.so.1"))]
+#[case::braces(library("libEGL_mesa.so.0").runpath("relative:${ORIGIN}/private").needs("libhidden.so.1"))]
+#[case::rpath(library("libEGL_mesa.so.0").rpath("/usr/$LIB/private").needs("libhidden.so.1"))]
+#[case::inherited_rpath(library("libEGL_mesa.so.0").rpath("$ORIGIN/private").needs("libbetween.so.1"))]
+fn search_paths_of_libraries_are_followed(#[case] vendor: crate::elf::Library) {
+    let node = node(Arch::X86_64, true);
+    let libdir = "/usr/lib/x86_64-linux-gnu";
+    node.library(&format!("{libdir}/libEGL_mesa.so.0"), &vendor);
+    node.library(
+        &format!("{libdir}/libbetween.so.1"),
+        &library("libbetween.so.1").needs("libhidden.so.1"),
+    );
+    node.library(
+        &format!("{libdir}/private/libhidden.so.1"),
+        &library("libhidden.so.1"),
+    );
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    assert_eq!(reasons(&scan), "");
+    let hidden = scan
+        .set
+        .items
+        .iter()
+        .find(|item| item.name == "libhidden.so.1")
+        .unwrap();
+    assert_eq!(
+        hidden.node_path.as_str(),
+        format!("{libdir}/private/libhidden.so.1")
+    );
+    assert_eq!(hidden.container_path, format!("{libdir}/libhidden.so.1"));
+}
+
+#[test]
+fn a_runpath_is_not_inherited() {
+    let node = node(Arch::X86_64, true);
+    let libdir = "/usr/lib/x86_64-linux-gnu";
+    let vendor = library("libEGL_mesa.so.0")
+        .runpath("$ORIGIN/private")
+        .needs("libbetween.so.1");
+    node.library(&format!("{libdir}/libEGL_mesa.so.0"), &vendor);
+    node.library(
+        &format!("{libdir}/libbetween.so.1"),
+        &library("libbetween.so.1").needs("libhidden.so.1"),
+    );
+    node.library(
+        &format!("{libdir}/private/libhidden.so.1"),
+        &library("libhidden.so.1"),
+    );
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    assert!(
+        reasons(&scan).contains("libbetween.so.1 needs libhidden.so.1"),
+        "{}",
+        reasons(&scan)
+    );
+}
+
+#[test]
+fn ld_so_conf_and_its_includes_are_searched_before_the_defaults() {
+    let node = node(Arch::X86_64, true);
+    node.file(
+        "/etc/ld.so.conf",
+        "# comment\ninclude ld.so.conf.d/*.conf\n",
+    )
+    .file("/etc/ld.so.conf.d/mesa.conf", "/opt/mesa/lib # here\n")
+    .file("/etc/ld.so.conf.d/ignored", "/nowhere\n")
+    .library("/opt/mesa/lib/libdrm.so.2", &library("libdrm.so.2"));
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    assert_eq!(reasons(&scan), "");
+    let drm = scan
+        .set
+        .items
+        .iter()
+        .find(|item| item.name == "libdrm.so.2")
+        .unwrap();
+    assert_eq!(drm.node_path.as_str(), "/opt/mesa/lib/libdrm.so.2");
+}
+
+#[test]
+fn an_include_that_leads_to_itself_ends_in_an_error() {
+    let node = node(Arch::X86_64, true);
+    node.file("/etc/ld.so.conf", "include /etc/ld.so.conf\n");
+    let error = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files)
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("in a circle"), "{error}");
+}
+
+#[test]
+fn an_endless_ld_so_conf_is_an_error() {
+    let node = node(Arch::X86_64, true);
+    let directories: Vec<String> = (0..2000).map(|number| format!("/d{number}")).collect();
+    node.file("/etc/ld.so.conf", directories.join("\n"));
+    let error = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files)
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains("more than 1000 directories"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_library_of_another_machine_is_passed_over_and_named() {
+    let node = node(Arch::X86_64, true);
+    let libdir = "/usr/lib/x86_64-linux-gnu";
+    node.file("/etc/ld.so.conf", "/opt/arm\n");
+    node.library(
+        "/opt/arm/libdrm.so.2",
+        &library("libdrm.so.2").arch(Arch::Aarch64),
+    );
+    let clean = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    assert_eq!(reasons(&clean), "");
+
+    std::fs::remove_file(node.at(&format!("{libdir}/libdrm.so.2"))).unwrap();
+    let broken = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    let text = reasons(&broken);
+    assert!(
+        text.contains("/opt/arm/libdrm.so.2 is a library of aarch64"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_32_bit_library_is_passed_over() {
+    let node = node(Arch::X86_64, true);
+    node.file("/etc/ld.so.conf", "/opt/lib32\n");
+    let mut bytes = library("libdrm.so.2").bytes();
+    bytes[4] = 1;
+    node.file("/opt/lib32/libdrm.so.2", bytes);
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    assert_eq!(reasons(&scan), "");
+}
+
+#[test]
+fn an_image_of_another_architecture_is_the_one_reason() {
+    let scan = scan_of(
+        &node(Arch::X86_64, true),
+        &image(Arch::Aarch64, true, 36),
+        Layout::Files,
+    )
+    .unwrap();
+    assert!(
+        reasons(&scan).starts_with("the node is x86_64, the image aarch64"),
+        "{}",
+        reasons(&scan)
+    );
+    assert_eq!(scan.verdict.reasons[0].cause, Cause::Architecture);
+}
+
+#[rstest]
+#[case::bare(
+    "libEGL_other.so.0",
+    "/usr/lib/x86_64-linux-gnu/libEGL_other.so.0",
+    Role::Library
+)]
+#[case::absolute(
+    "/opt/other/libEGL_other.so.0",
+    "/opt/other/libEGL_other.so.0",
+    Role::LibraryAtPath
+)]
+#[case::relative(
+    "../lib/libEGL_other.so.0",
+    "/usr/share/glvnd/lib/libEGL_other.so.0",
+    Role::LibraryAtPath
+)]
+fn a_vendor_may_name_its_library_in_three_ways(
+    #[case] written: &str,
+    #[case] path: &str,
+    #[case] role: Role,
+) {
+    let node = node(Arch::X86_64, true);
+    vendor(&node, "60_other.json", written);
+    node.library(path, &library("libEGL_other.so.0"));
+    for layout in [Layout::Files, Layout::Staged] {
+        let scan = scan_of(&node, &image(Arch::X86_64, true, 36), layout).unwrap();
+        assert_eq!(reasons(&scan), "");
+        let item = scan
+            .set
+            .items
+            .iter()
+            .find(|item| item.name == "libEGL_other.so.0")
+            .unwrap();
+        assert_eq!((item.role, item.container_path.as_str()), (role, path));
+    }
+}
+
+#[test]
+fn a_relative_vendor_alone_is_none_and_beside_another_a_note() {
+    let node = node(Arch::X86_64, true);
+    vendor(&node, "60_other.json", "../lib/libEGL_other.so.0");
+    node.library(
+        "/usr/share/glvnd/lib/libEGL_other.so.0",
+        &library("libEGL_other.so.0"),
+    );
+    let image = image(Arch::X86_64, true, 36);
+    let both = scan_of(&node, &image, Layout::Files).unwrap();
+    assert_eq!(reasons(&both), "");
+    assert!(
+        both.verdict
+            .notes
+            .iter()
+            .any(|note| note.contains("60_other.json: library_path is relative"))
+    );
+    std::fs::remove_file(node.at("/usr/share/glvnd/egl_vendor.d/50_mesa.json")).unwrap();
+    let alone = scan_of(&node, &image, Layout::Files).unwrap();
+    assert!(
+        reasons(&alone).contains("no vendor JSON with a library that libEGL finds"),
+        "{}",
+        reasons(&alone)
+    );
+}
+
+#[test]
+fn two_libraries_of_one_name_at_different_paths_are_both_staged() {
+    let node = node(Arch::X86_64, true);
+    for vendor_name in ["a", "b"] {
+        let path = format!("/opt/{vendor_name}/libEGL_other.so.0");
+        vendor(&node, &format!("60_{vendor_name}.json"), &path);
+        node.library(&format!("/real{path}"), &library("libEGL_other.so.0"));
+    }
+    // What a vendor file says is what will be opened, whatever link that is on the node.
+    node.link("/opt", "real/opt");
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Staged).unwrap();
+    assert_eq!(reasons(&scan), "");
+    let single = scan
+        .plan
+        .mounts
+        .iter()
+        .filter(|mount| mount.path.contains("/paths/"));
+    let single: Vec<_> = single
+        .map(|mount| (mount.path.as_str(), mount.mount_path.as_str()))
+        .collect();
+    let base = "/var/lib/mesa-injector/current/paths";
+    assert_eq!(
+        single,
+        [
+            (
+                format!("{base}/mesa-libegl-other").as_str(),
+                "/opt/a/libEGL_other.so.0"
+            ),
+            (
+                format!("{base}/mesa-libegl-other-2").as_str(),
+                "/opt/b/libEGL_other.so.0"
+            ),
+        ]
+    );
+}
+
+/// Where the library directory is lib64, the loader of these two is in /lib.
+#[rstest]
+fn the_loader_itself_is_always_there(#[values(Arch::Aarch64, Arch::S390x)] arch: Arch) {
+    let node = node(arch, false);
+    let name = arch.loader().rsplit('/').next().unwrap();
+    let drm = library("libdrm.so.2")
+        .arch(arch)
+        .requires(name, "GLIBC_2.17");
+    node.library("/usr/lib64/libdrm.so.2", &drm);
+    let image = image(arch, false, 36);
+    image.library(
+        arch.loader(),
+        &library(name).arch(arch).defines("GLIBC_2.17"),
+    );
+    let scan = scan_of(&node, &image, Layout::Files).unwrap();
+    assert_eq!(reasons(&scan), "");
+}
+
+#[rstest]
+#[case::not_json("{", "not a vendor file")]
+#[case::list("[]", "not a vendor file")]
+#[case::no_icd(r#"{"file_format_version": "1.0.0"}"#, "not a vendor file")]
+#[case::no_version(
+    r#"{"ICD": {"library_path": "libEGL_mesa.so.0"}}"#,
+    "missing field `file_format_version`"
+)]
+#[case::version(
+    r#"{"file_format_version": "1.1.0", "ICD": {"library_path": "x"}}"#,
+    "is not 1.0"
+)]
+#[case::number(
+    r#"{"file_format_version": "1.0.0", "ICD": {"library_path": 7}}"#,
+    "not a vendor file"
+)]
+#[case::empty(
+    r#"{"file_format_version": "1", "ICD": {"library_path": ""}}"#,
+    "library_path is empty"
+)]
+#[case::deep(&"[".repeat(60_000), "not a vendor file")]
+#[case::huge(&" ".repeat(70_000), "larger than 65536 bytes")]
+fn a_vendor_file_of_the_wrong_shape_is_a_reason(#[case] json: &str, #[case] expected: &str) {
+    let node = node(Arch::X86_64, true);
+    node.file("/usr/share/glvnd/egl_vendor.d/10_bad.json", json);
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    let text = reasons(&scan);
+    assert!(
+        text.contains("10_bad.json") && text.contains(expected),
+        "{text}"
+    );
+}
+
+#[rstest]
+#[case::egl("libEGL.so.1", "GL needs libEGL.so.1")]
+#[case::dispatch("libGLdispatch.so.0", "libEGL.so.1 needs libGLdispatch.so.0")]
+#[case::gallium("libgallium-1.2.3.so", "libEGL_mesa.so.0 needs libgallium-1.2.3.so")]
+#[case::drivers("gbm/dri_gbm.so", "")]
+fn what_the_node_lacks_is_a_reason(#[case] removed: &str, #[case] expected: &str) {
+    let node = node(Arch::X86_64, true);
+    std::fs::remove_file(node.at(&format!("/usr/lib/x86_64-linux-gnu/{removed}"))).unwrap();
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    assert!(reasons(&scan).contains(expected), "{}", reasons(&scan));
+    // Without a GBM backend this is an older Mesa, whose DRI drivers do.
+    assert_eq!(scan.verdict.loads(), expected.is_empty());
+}
+
+#[test]
+fn a_node_without_drivers_is_told_so() {
+    let node = node(Arch::X86_64, true);
+    for directory in ["dri", "gbm"] {
+        std::fs::remove_dir_all(node.at(&format!("/usr/lib/x86_64-linux-gnu/{directory}")))
+            .unwrap();
+    }
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    assert!(
+        reasons(&scan).contains("the node has no driver"),
+        "{}",
+        reasons(&scan)
+    );
+}
+
+#[rstest]
+#[case::old_glibc(
+    Arch::X86_64,
+    32,
+    "does not search glibc-hwcaps directories, which came with 2.33"
+)]
+#[case::aarch64(Arch::Aarch64, 36, "glibc has no glibc-hwcaps directory on aarch64")]
+fn the_staged_layout_is_refused_where_no_loader_would_search_it(
+    #[case] arch: Arch,
+    #[case] glibc: u32,
+    #[case] expected: &str,
+) {
+    let error = scan_of(&node(arch, true), &image(arch, true, glibc), Layout::Staged)
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
+#[test]
+fn a_staged_directory_that_would_cover_one_of_the_image_is_a_reason() {
+    let image = image(Arch::X86_64, true, 36);
+    image.file("/usr/share/drirc.d/99-own.conf", "<driconf/>");
+    let node = node(Arch::X86_64, true);
+    let staged = scan_of(&node, &image, Layout::Staged).unwrap();
+    assert!(
+        reasons(&staged).contains("covers /usr/share/drirc.d of the image, with 99-own.conf"),
+        "{}",
+        reasons(&staged)
+    );
+    let files = scan_of(&node, &image, Layout::Files).unwrap();
+    assert_eq!(reasons(&files), "");
+}
+
+#[test]
+fn one_inode_under_many_names_is_counted_once() {
+    let node = node(Arch::X86_64, true);
+    let dri = node.at("/usr/lib/x86_64-linux-gnu/dri");
+    std::fs::hard_link(dri.join("swrast_dri.so"), dri.join("zink_dri.so")).unwrap();
+    std::os::unix::fs::symlink("swrast_dri.so", dri.join("iris_dri.so")).unwrap();
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    let sizes: u64 = scan.set.items.iter().map(|item| item.size).sum();
+    let driver = std::fs::metadata(dri.join("swrast_dri.so")).unwrap().len();
+    assert_eq!(scan.set.total_size(), sizes - 2 * driver);
+    assert_eq!(scan.set.file_count(), scan.set.items.len() - 2);
+}
+
+#[test]
+fn a_root_without_glibc_is_told_so() {
+    let empty = crate::fixture::Root::new();
+    let error = scan_of(&empty, &image(Arch::X86_64, true, 36), Layout::Files)
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("no libc.so.6"), "{error}");
+    let empty = crate::fixture::Root::new();
+    let error = scan_of(&node(Arch::X86_64, true), &empty, Layout::Files)
+        .err()
+        .unwrap();
+    assert!(error.to_string().starts_with("--image"), "{error}");
+    glibc(&empty, Arch::X86_64, false, 36);
+    assert!(scan_of(&node(Arch::X86_64, true), &empty, Layout::Files).is_ok());
+}
