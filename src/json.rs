@@ -369,7 +369,7 @@ fn value_end(bytes: &[u8], mut at: usize, outer_depth: u32) -> Read<usize> {
                     return Err(Invalid { at });
                 }
                 let is_object = open == b'{';
-                objects = objects << 1 | u128::from(is_object);
+                objects = (objects << 1) | u128::from(is_object);
                 at = space_end(bytes, at + 1);
                 match bytes.get(at) {
                     Some(b'}') if is_object => {}
@@ -504,7 +504,7 @@ fn code_unit_end(bytes: &[u8], at: usize) -> Read<(u32, usize)> {
     let mut unit = 0;
     for digit in digits {
         let digit = char::from(*digit).to_digit(16).ok_or(Invalid { at })?;
-        unit = unit << 4 | digit;
+        unit = (unit << 4) | digit;
     }
     Ok((unit, at + digits.len()))
 }

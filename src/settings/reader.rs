@@ -75,7 +75,10 @@ pub(super) struct Reader {
 }
 
 /// The members of an object whose keys are known.
-pub(super) struct Fields<'v>(&'v Node<'v>);
+pub(super) struct Fields<'v> {
+    place: Place<'v>,
+    object: &'v Node<'v>,
+}
 
 impl Reader {
     /// What was read, unless there was a problem.
@@ -102,11 +105,11 @@ impl Reader {
     /// An object with no other keys than `keys`.
     pub(super) fn fields<'v>(
         &mut self,
-        place: &Place<'_>,
-        value: &'v Node<'v>,
+        place: &Place<'v>,
+        object: &'v Node<'v>,
         keys: &[&str],
     ) -> Option<Fields<'v>> {
-        for (key, _) in self.members(place, value)? {
+        for (key, _) in self.members(place, object)? {
             if keys.contains(&&**key) {
                 continue;
             }
@@ -116,7 +119,10 @@ impl Reader {
             };
             self.problem(&place.field(key), problem);
         }
-        Some(Fields(value))
+        Some(Fields {
+            place: *place,
+            object,
+        })
     }
 
     fn members<'v>(
@@ -228,33 +234,47 @@ const MAX_COUNT: u64 = i64::MAX as u64;
 impl<'v> Fields<'v> {
     /// A member, unless it is absent or `null`.
     pub(super) fn value(&self, name: &str) -> Option<&'v Node<'v>> {
-        self.0.get(name)
+        self.object.get(name)
     }
 
     /// Reads a member with `read`, unless it is absent or `null`.
     pub(super) fn get<T>(
         &self,
         reader: &mut Reader,
-        place: &Place<'_>,
         name: &str,
         read: impl FnOnce(&mut Reader, &Place<'_>, &'v Node<'v>) -> Option<T>,
     ) -> Option<T> {
-        read(reader, &place.field(name), self.value(name)?)
+        read(reader, &self.place.field(name), self.value(name)?)
+    }
+
+    /// Reads a member into its place; where it is absent, `null` or wrong, what is there stays.
+    pub(super) fn set<T>(
+        &self,
+        reader: &mut Reader,
+        name: &str,
+        target: &mut T,
+        read: impl FnOnce(&mut Reader, &Place<'_>, &'v Node<'v>) -> Option<T>,
+    ) {
+        if let Some(value) = self.get(reader, name, read) {
+            *target = value;
+        }
     }
 
     /// Like [`Fields::get`], and absence is a problem; `mend` is what to write.
     pub(super) fn require<T>(
         &self,
         reader: &mut Reader,
-        place: &Place<'_>,
         name: &str,
         mend: &str,
         read: impl FnOnce(&mut Reader, &Place<'_>, &'v Node<'v>) -> Option<T>,
     ) -> Option<T> {
         if self.value(name).is_none() {
-            reader.problem(&place.field(name), format_args!("missing; write {mend}"));
+            reader.problem(
+                &self.place.field(name),
+                format_args!("missing; write {mend}"),
+            );
         }
-        self.get(reader, place, name, read)
+        self.get(reader, name, read)
     }
 }
 

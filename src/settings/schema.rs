@@ -52,51 +52,37 @@ pub(super) fn read(json: &str) -> Result<Settings, Problems> {
 }
 
 fn settings(reader: &mut Reader, value: &Node<'_>) -> Option<Settings> {
-    let place = &Place::ROOT;
-    let fields = reader.fields(place, value, &SETTINGS)?;
-    let default = Settings::default();
-    let host_paths = fields.get(reader, place, "hostPaths", |reader, place, value| {
+    let fields = reader.fields(&Place::ROOT, value, &SETTINGS)?;
+    let mut read = Settings::default();
+    let host_paths = fields.get(reader, "hostPaths", |reader, place, value| {
         reader.list(place, value, host_path)
     });
-    let images = fields.get(reader, place, "images", |reader, place, value| {
+    let images = fields.get(reader, "images", |reader, place, value| {
         reader.list(place, value, image)
     });
     let images = images.unwrap_or_default();
     unique(reader, host_paths.as_deref().unwrap_or_default(), &images);
-    Some(Settings {
-        volumes: match (host_paths, images) {
-            (None, images) if images.is_empty() => default.volumes,
-            (host_paths, images) => host_paths
-                .into_iter()
-                .flatten()
-                .chain(images)
-                .flatten()
-                .collect(),
-        },
-        containers: fields
-            .get(reader, place, "containers", containers)
-            .unwrap_or(default.containers),
-        matches: fields
-            .get(reader, place, "match", matches)
-            .unwrap_or(default.matches),
-        inject_by_default: fields
-            .get(reader, place, "injectByDefault", Reader::boolean)
-            .unwrap_or(default.inject_by_default),
-        node_selector: fields
-            .get(reader, place, "nodeSelector", labels)
-            .unwrap_or(default.node_selector),
-        resources: fields
-            .get(reader, place, "resources", extended_resources)
-            .unwrap_or(default.resources),
-        on_conflict: fields
-            .get(reader, place, "onConflict", |reader, place, value| {
-                reader.choice(place, value, &ON_CONFLICT)
-            })
-            .unwrap_or(default.on_conflict),
-        annotate: fields
-            .get(reader, place, "annotate", Reader::boolean)
-            .unwrap_or(default.annotate),
-    })
+    if host_paths.is_some() || !images.is_empty() {
+        let host_paths = host_paths.unwrap_or_default().into_iter();
+        read.volumes = host_paths.chain(images).flatten().collect();
+    }
+    fields.set(reader, "containers", &mut read.containers, containers);
+    fields.set(reader, "match", &mut read.matches, matches);
+    fields.set(
+        reader,
+        "injectByDefault",
+        &mut read.inject_by_default,
+        Reader::boolean,
+    );
+    fields.set(reader, "nodeSelector", &mut read.node_selector, labels);
+    fields.set(reader, "resources", &mut read.resources, extended_resources);
+    fields.set(reader, "onConflict", &mut read.on_conflict, on_conflict);
+    fields.set(reader, "annotate", &mut read.annotate, Reader::boolean);
+    Some(read)
+}
+
+fn on_conflict(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<OnConflict> {
+    reader.choice(place, value, &ON_CONFLICT)
 }
 
 fn host_path(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Volume> {
@@ -109,20 +95,20 @@ fn host_path(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option
         let kind = |reader: &mut Reader, place: &Place<'_>, value: &Node<'_>| {
             reader.choice(place, value, &HOST_PATH_TYPES)
         };
-        fields.require(reader, place, "type", "File or Directory", kind)
+        fields.require(reader, "type", "File or Directory", kind)
     };
     let example = "the path on the node, as in /usr/lib64/libGL.so.1";
-    let path = fields.require(reader, place, "path", example, |reader, place, value| {
+    let path = fields.require(reader, "path", example, |reader, place, value| {
         node_path(reader, place, value, kind)
     });
     let mount_path = match fields.value("mountPath") {
-        Some(_) => fields.get(reader, place, "mountPath", |reader, place, value| {
+        Some(_) => fields.get(reader, "mountPath", |reader, place, value| {
             mount_path(reader, place, value, kind)
         }),
         None => path.clone(),
     };
     let name = match fields.value("name") {
-        Some(_) => fields.get(reader, place, "name", dns_label),
+        Some(_) => fields.get(reader, "name", dns_label),
         None => path.as_deref().map(rules::derived_name),
     };
     Some(Volume {
@@ -140,18 +126,18 @@ fn host_path(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option
 
 fn image(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Volume> {
     let fields = reader.fields(place, value, &IMAGE)?;
-    let name = fields.require(reader, place, "name", "a volume name", dns_label);
+    let name = fields.require(reader, "name", "a volume name", dns_label);
     let example = "an image reference, as in registry.example/mesa@sha256:…";
-    let reference = fields.require(reader, place, "reference", example, image_reference);
+    let reference = fields.require(reader, "reference", example, image_reference);
     let pull_policy = match fields.value("pullPolicy") {
-        Some(_) => fields.get(reader, place, "pullPolicy", |reader, place, value| {
+        Some(_) => fields.get(reader, "pullPolicy", |reader, place, value| {
             reader.choice(place, value, &PULL_POLICIES).map(Some)
         }),
         None => Some(None),
     };
     let example =
         "at least one, as in {subPath: lib, mountPath: /usr/lib64/glibc-hwcaps/x86-64-v2}";
-    let mounts = fields.require(reader, place, "mounts", example, |reader, place, value| {
+    let mounts = fields.require(reader, "mounts", example, |reader, place, value| {
         let mounts = reader.list(place, value, image_mount)?;
         if mounts.is_empty() {
             reader.refuse(place, value, &format!("is empty; write {example}"));
@@ -181,17 +167,13 @@ fn image_reference(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> 
 fn image_mount(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Mount> {
     let fields = reader.fields(place, value, &IMAGE_MOUNT)?;
     let sub_path = match fields.value("subPath") {
-        Some(_) => fields.get(reader, place, "subPath", sub_path).map(Some),
+        Some(_) => fields.get(reader, "subPath", sub_path).map(Some),
         None => Some(None),
     };
     let example = "the path in the container";
-    let mount_path = fields.require(
-        reader,
-        place,
-        "mountPath",
-        example,
-        |reader, place, value| mount_path(reader, place, value, None),
-    );
+    let mount_path = fields.require(reader, "mountPath", example, |reader, place, value| {
+        mount_path(reader, place, value, None)
+    });
     Some(Mount {
         path: Cow::Owned(mount_path?),
         sub_path: sub_path?,
@@ -376,36 +358,23 @@ fn containers(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Optio
 
 fn matches(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Match> {
     let fields = reader.fields(place, value, &MATCH)?;
-    let default = Settings::default().matches;
-    Some(Match {
-        labels: fields
-            .get(reader, place, "labels", labels)
-            .unwrap_or(default.labels),
-        resources: fields
-            .get(reader, place, "resources", |reader, place, value| {
-                strings(reader, place, value, pattern)
-            })
-            .unwrap_or(default.resources),
-        creators: fields
-            .get(reader, place, "creators", |reader, place, value| {
-                strings(reader, place, value, Reader::string)
-            })
-            .unwrap_or(default.creators),
-        owners: fields
-            .get(reader, place, "owners", |reader, place, value| {
-                strings(reader, place, value, Reader::string)
-            })
-            .unwrap_or(default.owners),
-    })
+    let mut read = Settings::default().matches;
+    fields.set(reader, "labels", &mut read.labels, labels);
+    fields.set(reader, "resources", &mut read.resources, patterns);
+    fields.set(reader, "creators", &mut read.creators, strings);
+    fields.set(reader, "owners", &mut read.owners, strings);
+    Some(read)
 }
 
-fn strings(
-    reader: &mut Reader,
-    place: &Place<'_>,
-    value: &Node<'_>,
-    string: fn(&mut Reader, &Place<'_>, &Node<'_>) -> Option<String>,
-) -> Option<Vec<String>> {
-    reader.list(place, value, string)?.into_iter().collect()
+fn strings(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Vec<String>> {
+    reader
+        .list(place, value, Reader::string)?
+        .into_iter()
+        .collect()
+}
+
+fn patterns(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Vec<String>> {
+    reader.list(place, value, pattern)?.into_iter().collect()
 }
 
 fn pattern(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<String> {
