@@ -23,7 +23,9 @@ const COMPUTE: &str = "compute";
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file.
-    #[error("{path}: {source}")]
+    #[error(
+        "--settings {path}: {source}; name a file with settings or a ClusterAdmissionPolicy, or - for standard input"
+    )]
     Io {
         /// As it was given.
         path: String,

@@ -68,6 +68,14 @@ pub enum ScanError {
         /// What is wrong.
         source: LoaderError,
     },
+    /// What was named as the node's root is none.
+    #[error("--root {0}; name the root directory of a node")]
+    Root(TreeError),
+    /// What was named as the image is none.
+    #[error(
+        "--image {0}; name an unpacked root, or an archive of docker save, podman save or skopeo copy"
+    )]
+    NotAnImage(TreeError),
     /// A check is of a node and an image.
     #[error("no image: add --image")]
     NoImage,
@@ -95,7 +103,7 @@ impl Sources {
     /// # Errors
     /// Where one of them cannot be read.
     pub fn open(root: &Path, image: Option<&Path>) -> Result<Self, ScanError> {
-        let node = Directory::open(root)?;
+        let node = Directory::open(root).map_err(ScanError::Root)?;
         let root = root.display().to_string();
         let Some(path) = image else {
             return Ok(Sources {
@@ -105,9 +113,9 @@ impl Sources {
             });
         };
         let arch = node_loader(&root, &node)?.arch;
-        let tree: Box<dyn Tree> = match Archive::open(path, arch)? {
+        let tree: Box<dyn Tree> = match Archive::open(path, arch).map_err(ScanError::NotAnImage)? {
             Some(archive) => Box::new(archive),
-            None => Box::new(Directory::open(path)?),
+            None => Box::new(Directory::open(path).map_err(ScanError::NotAnImage)?),
         };
         Ok(Sources {
             root,

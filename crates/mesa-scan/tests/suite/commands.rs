@@ -283,3 +283,35 @@ fn what_cannot_be_looked_at_is_no_promise() {
     );
     assert!(text.contains("containers has no compute"), "{text}");
 }
+
+#[test]
+fn what_cannot_be_opened_is_named_with_its_option_and_the_mend() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 38));
+    let absent = node.path().join("absent");
+    let with = |option: &str, path: &Path| {
+        let mut command = mesa_scan();
+        command.arg(if option == "--settings" {
+            "check"
+        } else {
+            "scan"
+        });
+        for (name, default) in [("--root", node.path()), ("--image", image.path())] {
+            command
+                .arg(name)
+                .arg(if name == option { path } else { default });
+        }
+        if option == "--settings" {
+            command.arg(option).arg(path);
+        }
+        stderr(&mut command, 2)
+    };
+    for (option, mend) in [
+        ("--root", "name the root directory of a node"),
+        ("--image", "name an unpacked root, or an archive"),
+        ("--settings", "name a file with settings"),
+    ] {
+        let error = with(option, &absent);
+        let start = format!("mesa-scan: error: {option} {}", absent.display());
+        assert!(error.starts_with(&start) && error.contains(mend), "{error}");
+    }
+}
