@@ -161,9 +161,11 @@ pub fn find<'a>(
             return Err(SkipReason::OtherOwner.into());
         }
     }
-    let containers = target_containers(pod, settings)?;
-    if !matches.resources.is_empty() && !asks_for(&containers, &matches.resources)? {
-        return Err(SkipReason::NoResource.into());
+    if !matches.resources.is_empty() {
+        let containers = target_containers(pod, settings)?;
+        if !asks_for(&containers, &matches.resources)? {
+            return Err(SkipReason::NoResource.into());
+        }
     }
     match pod.annotation(INJECT_ANNOTATION)?.as_deref() {
         Some("enabled") => {}
@@ -180,6 +182,7 @@ pub fn find<'a>(
     if pod.annotation(PROVISIONING_ANNOTATION)?.as_deref() == Some("true") {
         return Ok(Target::Provisioning);
     }
+    let containers = target_containers(pod, settings)?;
     if containers.is_empty() {
         let names = settings.containers.join(", ");
         return Err(Skip::with(
