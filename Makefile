@@ -31,7 +31,7 @@ lint:
 
 .PHONY: test-host
 test-host: policy.wasm
-	cargo test --workspace --exclude mesa-preview --locked
+	cargo test --workspace --exclude mesa-preview --exclude display-tests --locked
 	cargo test --release -p mesa-preview --locked # unoptimised, its engine takes seconds to start
 
 .PHONY: test-wasm
@@ -43,6 +43,12 @@ test-wasm:
 e2e-tests: policy.wasm
 	cargo test --quiet --release -p mesa-preview --locked --no-run
 	@hack/optional bats,jq bats e2e.bats
+
+# From the pod to the display: a real QEMU finds OpenGL with what the policy injects. As root, on a Debian-like machine.
+.PHONY: e2e-display
+e2e-display: policy.wasm
+	cargo build --release --locked -p mesa-preview -p mesa-scan
+	cargo test --locked -p display-tests
 
 # The policy: fresh instance plus validate, beside a module that does nothing. The scanner: Debian roots with Mesa.
 .PHONY: bench

@@ -1,0 +1,50 @@
+//! Runs a command in the compute container of a pod, made out of a node's root and an image's root.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use display_tests::pod::{Compute, PodError};
+use display_tests::realise::{Ground, become_container};
+
+/// The container did not start, as with `docker run`.
+const NOT_STARTED: u8 = 125;
+
+/// Run a command in the compute container of a pod that the policy returned. Needs root.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The pod, as mesa-preview --output yaml prints it
+    #[arg(long, value_name = "FILE")]
+    pod: PathBuf,
+    /// The node's root directory
+    #[arg(long, value_name = "DIR")]
+    node: PathBuf,
+    /// The image's root directory, to which nothing is written
+    #[arg(long, value_name = "DIR")]
+    image: PathBuf,
+    /// Where the pod's own volumes are kept
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// The command, by its path in the container
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let read = std::fs::read_to_string(&arguments.pod)
+        .map_err(|error| format!("{}: {error}", arguments.pod.display()));
+    let compute =
+        read.and_then(|pod| Compute::of(&pod).map_err(|error: PodError| error.to_string()));
+    let ground = Ground {
+        node: arguments.node,
+        image: arguments.image,
+        state: arguments.state,
+    };
+    let error = match compute {
+        Ok(compute) => become_container(&compute, &ground, &arguments.command).to_string(),
+        Err(error) => error,
+    };
+    eprintln!("the container does not start: {error}");
+    ExitCode::from(NOT_STARTED)
+}

@@ -1,0 +1,238 @@
+//! The part of a pod that decides how its compute container starts.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The container in which KubeVirt runs QEMU.
+const COMPUTE: &str = "compute";
+
+/// Why a pod cannot be realised.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    /// Neither YAML nor JSON of a pod.
+    #[error("the pod cannot be read: {0}")]
+    Syntax(#[from] serde_norway::Error),
+    /// Not a launcher pod.
+    #[error("the pod has no container {COMPUTE}")]
+    NoCompute,
+    /// The kubelet would refuse it too.
+    #[error("mount {path}: the pod has no volume {volume}")]
+    NoVolume {
+        /// The mount's path in the container.
+        path: String,
+        /// The volume's name.
+        volume: String,
+    },
+    /// What this tool does not do.
+    #[error("mount {path}: {what}, which is not realised here")]
+    Unknown {
+        /// The mount's path in the container.
+        path: String,
+        /// What it would need.
+        what: &'static str,
+    },
+    /// Root is not what QEMU runs as.
+    #[error("no runAsUser other than root for {COMPUTE}")]
+    Root,
+}
+
+/// The compute container, with all that the pod says of it.
+#[derive(Debug)]
+pub struct Compute {
+    /// As which user and with what privileges.
+    pub identity: Identity,
+    /// The whole environment: the literal values of the pod. What comes from the cluster is left out.
+    pub env: BTreeMap<String, String>,
+    /// The mounts, outer ones first, as the runtime orders them.
+    pub mounts: Vec<Mount>,
+}
+
+/// As whom a container runs.
+#[derive(Debug)]
+pub struct Identity {
+    /// `runAsUser`.
+    pub user: u32,
+    /// `runAsGroup`.
+    pub group: u32,
+    /// `fsGroup`, a supplementary group that owns the volumes.
+    pub fs_group: Option<u32>,
+    /// `capabilities.add`: what a file capability may still give. The process itself has none, because it is not root.
+    pub capabilities: Vec<String>,
+    /// `allowPrivilegeEscalation: false`.
+    pub no_new_privileges: bool,
+}
+
+/// One mount.
+#[derive(Debug)]
+pub struct Mount {
+    /// Where in the container.
+    pub path: String,
+    /// What is there.
+    pub source: Source,
+    /// Whether it cannot be written to.
+    pub read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A path of the node, which must be of a type.
+    Host(HostPath),
+    /// A directory that belongs to the pod. Claims and config maps are such too: QEMU's display needs nothing of theirs.
+    Own(String),
+}
+
+/// `hostPath`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct HostPath {
+    /// On the node.
+    pub path: String,
+    /// What the kubelet demands of it.
+    #[serde(default, rename = "type")]
+    pub kind: HostPathType,
+}
+
+/// `hostPath.type`, as far as the policy writes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum HostPathType {
+    /// Not checked.
+    #[default]
+    #[serde(rename = "")]
+    Unchecked,
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+}
+
+impl Compute {
+    /// The compute container of a pod, as YAML or JSON.
+    ///
+    /// # Errors
+    /// Where there is none, or one that cannot be realised.
+    pub fn of(pod: &str) -> Result<Self, PodError> {
+        let pod: Pod = serde_norway::from_str(pod)?;
+        let mut containers = pod.spec.containers.into_iter();
+        let container = containers.find(|container| container.name == COMPUTE);
+        let container = container.ok_or(PodError::NoCompute)?;
+        let identity = identity(pod.spec.security_context, container.security_context)?;
+        let mut mounts = container
+            .volume_mounts
+            .iter()
+            .map(|mount| realisable(mount, &pod.spec.volumes))
+            .collect::<Result<Vec<_>, _>>()?;
+        mounts.sort_by_key(|mount| (mount.path.matches('/').count(), mount.path.clone()));
+        let env = container.env.into_iter();
+        let env = env.filter_map(|variable| Some((variable.name, variable.value?)));
+        Ok(Compute {
+            identity,
+            env: env.collect(),
+            mounts,
+        })
+    }
+}
+
+fn identity(pod: Security, container: Security) -> Result<Identity, PodError> {
+    let user = container.run_as_user.or(pod.run_as_user);
+    let user = user.filter(|user| *user != 0).ok_or(PodError::Root)?;
+    Ok(Identity {
+        user,
+        group: container.run_as_group.or(pod.run_as_group).unwrap_or(user),
+        fs_group: pod.fs_group,
+        capabilities: container.capabilities.add,
+        no_new_privileges: container.allow_privilege_escalation == Some(false),
+    })
+}
+
+fn realisable(mount: &VolumeMount, volumes: &[Volume]) -> Result<Mount, PodError> {
+    let path = || mount.mount_path.clone();
+    let volume = volumes.iter().find(|volume| volume.name == mount.name);
+    let volume = volume.ok_or_else(|| PodError::NoVolume {
+        path: path(),
+        volume: mount.name.clone(),
+    })?;
+    let unknown = |what| PodError::Unknown { path: path(), what };
+    if volume.image.is_some() {
+        return Err(unknown("an image volume"));
+    }
+    let source = match (&volume.host_path, &mount.sub_path) {
+        (Some(_), Some(_)) => return Err(unknown("subPath of a hostPath")),
+        (Some(host), None) => Source::Host(host.clone()),
+        (None, None) => Source::Own(mount.name.clone()),
+        (None, Some(part)) => Source::Own(format!("{}/{part}", mount.name)),
+    };
+    Ok(Mount {
+        path: path(),
+        source,
+        read_only: mount.read_only,
+    })
+}
+
+#[derive(Deserialize)]
+struct Pod {
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    containers: Vec<Container>,
+    #[serde(default)]
+    volumes: Vec<Volume>,
+    #[serde(default)]
+    security_context: Security,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    name: String,
+    #[serde(default)]
+    env: Vec<Variable>,
+    #[serde(default)]
+    volume_mounts: Vec<VolumeMount>,
+    #[serde(default)]
+    security_context: Security,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Security {
+    run_as_user: Option<u32>,
+    run_as_group: Option<u32>,
+    fs_group: Option<u32>,
+    allow_privilege_escalation: Option<bool>,
+    #[serde(default)]
+    capabilities: Capabilities,
+}
+
+#[derive(Default, Deserialize)]
+struct Capabilities {
+    #[serde(default)]
+    add: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Variable {
+    name: String,
+    value: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VolumeMount {
+    name: String,
+    mount_path: String,
+    sub_path: Option<String>,
+    #[serde(default)]
+    read_only: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Volume {
+    name: String,
+    host_path: Option<HostPath>,
+    image: Option<serde_json::Value>,
+}

@@ -1,0 +1,139 @@
+//! Where something is missing QEMU says so, and `mesa-scan check` said the same before.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+
+use crate::machine::is_fit;
+use crate::stand::Stand;
+
+/// The check named this cause, of this file.
+fn assert_said(stand: &Stand, settings: &Value, cause: &str, file: &str) {
+    let reasons = stand.check(settings);
+    let said = |(of, what): &(String, String)| of == cause && what.contains(file);
+    assert!(reasons.iter().any(said), "{cause} {file}: {reasons:#?}");
+}
+
+#[test]
+fn before_the_policy_qemu_has_no_opengl() {
+    if !is_fit() {
+        return;
+    }
+    let stand = Stand::of("trixie", "trixie");
+    assert_said(
+        &stand,
+        &json!({"hostPaths": []}),
+        "library-missing",
+        "libgbm.so.1",
+    );
+    let said = stand.not_admitted().qemu_fails();
+    assert!(
+        said.contains("libgbm.so.1: cannot open shared object file"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_incumbents_six_paths_are_not_on_a_debian_node_and_the_pod_does_not_start() {
+    if !is_fit() {
+        return;
+    }
+    let stand = Stand::of("trixie", "trixie");
+    let path = "/usr/lib64/dri";
+    assert_said(&stand, &json!({}), "host-path-missing", path);
+    let said = stand.admit(&json!({})).qemu_fails();
+    assert!(
+        said.contains("hostPath type check failed: /usr/lib64/"),
+        "{said}"
+    );
+    assert!(said.contains("does not exist"), "{said}");
+}
+
+/// On a Debian node the incumbent needs a script that links the libraries into /usr/lib64.
+#[test]
+fn the_incumbents_six_paths_are_not_enough_where_the_node_has_them() {
+    if !is_fit() {
+        return;
+    }
+    let stand = Stand::of("trixie", "trixie");
+    let lib64 = stand.node.path().join("usr/lib64");
+    for name in [
+        "libGL.so.1",
+        "libEGL.so.1",
+        "libGLESv2.so.2",
+        "libGLX.so.0",
+        "dri",
+    ] {
+        symlink(
+            format!("/usr/lib/x86_64-linux-gnu/{name}"),
+            lib64.join(name),
+        )
+        .unwrap();
+    }
+    assert_said(&stand, &json!({}), "library-missing", "libgbm.so.1");
+    let said = stand.admit(&json!({})).qemu_fails();
+    assert!(
+        said.contains("libgbm.so.1: cannot open shared object file"),
+        "{said}"
+    );
+}
+
+#[test]
+fn with_one_library_less_the_driver_does_not_open() {
+    if !is_fit() {
+        return;
+    }
+    let stand = Stand::of("trixie", "trixie");
+    let mut settings = stand.files();
+    let mut removed = String::new();
+    settings["hostPaths"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| {
+            let path = mount["mountPath"].as_str().unwrap();
+            let name = path.rsplit('/').next().unwrap();
+            let keep = !name.starts_with("libLLVM");
+            if !keep {
+                name.clone_into(&mut removed);
+            }
+            keep
+        });
+    assert!(!removed.is_empty());
+    assert_said(&stand, &settings, "library-missing", &removed);
+    let pod = stand.admit(&settings);
+    let said = pod.qemu_fails();
+    assert!(said.contains("egl"), "{said}");
+    // Mesa's own message names no library; the loader's does.
+    let said = pod.probe(&["/usr/lib/x86_64-linux-gnu/gbm/dri_gbm.so"]);
+    assert!(
+        said.contains(&format!("{removed}: cannot open shared object file")),
+        "{said}"
+    );
+    assert!(said.contains("failed: "), "{said}");
+}
+
+#[test]
+fn a_node_newer_than_the_image_does_not_fit() {
+    if !is_fit() {
+        return;
+    }
+    let stand = Stand::of("trixie", "bookworm");
+    let settings = stand.files();
+    assert_said(&stand, &settings, "version-missing", "GLIBC_2.38");
+    let pod = stand.admit(&settings);
+    let said = pod.qemu_fails();
+    assert!(said.contains("version `GLIBC_2.38' not found"), "{said}");
+}
+
+#[test]
+fn nothing_is_staged_for_an_image_that_is_too_old() {
+    if !is_fit() {
+        return;
+    }
+    let stand = Stand::of("trixie", "bookworm");
+    assert!(fs::metadata(stand.node.path().join("var/lib/mesa-injector")).is_err());
+    let staged = std::panic::catch_unwind(|| stand.stage());
+    assert!(staged.is_err(), "settings were printed");
+    assert!(fs::metadata(stand.node.path().join("var/lib/mesa-injector")).is_err());
+}

@@ -1,0 +1,47 @@
+//! The commands of docs/display.md, run as they stand.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use crate::machine::{built, is_fit, repository, run};
+use crate::stand::Stand;
+
+#[test]
+fn the_commands_of_the_documentation_run() {
+    if !is_fit() {
+        return;
+    }
+    let stand = Stand::of("trixie", "trixie");
+    let here = stand.state.path();
+    symlink(stand.image.path(), here.join("launcher")).unwrap();
+    for (variable, path) in [
+        ("MESA_SCAN", "target/release/mesa-scan"),
+        ("MESA_PREVIEW", "target/release/mesa-preview"),
+        ("POLICY_WASM", "policy.wasm"),
+        ("SAMPLES", "test_data"),
+    ] {
+        let name = path.rsplit('/').next().unwrap();
+        symlink(
+            fs::canonicalize(built(variable, path)).unwrap(),
+            here.join(name),
+        )
+        .unwrap();
+    }
+
+    let text = fs::read_to_string(repository("docs/display.md")).unwrap();
+    let blocks = text.split("```console\n").skip(1);
+    let lines = blocks.flat_map(|block| block.split("```").next().unwrap().lines());
+    let mut ran = 0;
+    // `make` is what runs this test, and there is no cluster for kubectl.
+    for line in lines.filter(|line| line.starts_with("mesa-")) {
+        let line = line.replace("/host", stand.node.path().to_str().unwrap());
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", &format!("./{line}")]).current_dir(here);
+        run(&mut shell).unwrap_or_else(|said| panic!("{line}: {said}"));
+        ran += 1;
+    }
+    assert_eq!(ran, 3);
+    let pod = fs::read_to_string(here.join("pod.yaml")).unwrap();
+    assert!(pod.contains("name: mesa-lib"), "{pod}");
+}

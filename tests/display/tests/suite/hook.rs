@@ -1,0 +1,140 @@
+//! The last link, the domain's XML, by the script of `examples/display/hook.yaml`.
+
+use std::fs;
+use std::process::Command;
+
+use mesa_injector::settings::Settings;
+use rstest::rstest;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::machine::{Copy, is_fit, libvirt, repository, run};
+
+const PLAIN: &str = r#"<domain xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0" type="qemu">
+  <name>workstation</name>
+  <memory unit="MiB">128</memory>
+  <vcpu>1</vcpu>
+  <os><type arch="x86_64" machine="q35">hvm</type></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <video><model type="virtio" heads="1"/></video>
+    <memballoon model="none"/>
+  </devices>
+  <qemu:commandline><qemu:arg value="-no-user-config"/></qemu:commandline>
+</domain>"#;
+const VNC: &str = r#"<graphics type="vnc" socket="/var/run/kubevirt-private/virt-vnc"/>"#;
+const DISPLAY: &str =
+    r#"<graphics type="egl-headless"><gl rendernode="/dev/dri/renderD128"/></graphics>"#;
+
+fn example(name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(repository("examples/display").join(name)).unwrap();
+    serde_norway::Deserializer::from_str(&text)
+        .map(|document| Value::deserialize(document).unwrap())
+        .collect()
+}
+
+/// Runs the script as the sidecar-shim does.
+fn on_define_domain(vmi: &Value, domain: &str) -> Result<String, String> {
+    let directory = Copy::empty();
+    let script = directory.path().join("onDefineDomain");
+    let text = &example("hook.yaml")[0]["data"]["onDefineDomain"];
+    fs::write(&script, text.as_str().unwrap()).unwrap();
+    let mut command = Command::new("python3");
+    command.arg(script).args(["--vmi", &vmi.to_string()]);
+    run(command.args(["--domain", domain])).map(|xml| xml.trim_end().to_owned())
+}
+
+fn with_vnc() -> String {
+    PLAIN.replace("<memballoon", &format!("{VNC}<memballoon"))
+}
+
+#[rstest]
+#[case::without_graphics(PLAIN.to_owned())]
+#[case::with_graphics(with_vnc())]
+fn the_hook_adds_the_display_and_changes_nothing_else(#[case] domain: String) {
+    let changed = on_define_domain(&json!({}), &domain).unwrap();
+    assert_eq!(changed.matches(DISPLAY).count(), 1, "{changed}");
+    assert_eq!(changed.replace(DISPLAY, ""), domain);
+}
+
+#[test]
+fn a_second_run_changes_nothing() {
+    let once = on_define_domain(&json!({}), &with_vnc()).unwrap();
+    assert_eq!(on_define_domain(&json!({}), &once).unwrap(), once);
+}
+
+#[test]
+fn the_render_node_is_that_of_the_annotation() {
+    let vmi = |node| json!({"metadata": {"annotations": {"mesa-injector.io/render-node": node}}});
+    let changed = on_define_domain(&vmi("/dev/null"), PLAIN).unwrap();
+    assert!(
+        changed.contains(r#"<gl rendernode="/dev/null"/>"#),
+        "{changed}"
+    );
+    let error = on_define_domain(&vmi("renderD128"), PLAIN).unwrap_err();
+    assert!(error.contains("write a path below /dev"), "{error}");
+}
+
+#[rstest]
+#[case::malformed("<domain><devices></domain>", "is not well-formed XML")]
+#[case::empty("", "is not well-formed XML")]
+#[case::without_devices("<domain/>", "is no domain with one <devices>")]
+#[case::another_document("<network><devices/></network>", "is no domain with one <devices>")]
+fn a_domain_that_cannot_be_read_is_refused(#[case] domain: &str, #[case] reason: &str) {
+    let error = on_define_domain(&json!({}), domain).unwrap_err();
+    assert!(error.contains(reason), "{error}");
+}
+
+#[rstest]
+#[case::without_graphics(PLAIN.to_owned())]
+#[case::with_graphics(with_vnc())]
+fn libvirt_accepts_the_domain(#[case] domain: String) {
+    if !is_fit() {
+        return;
+    }
+    let root = libvirt();
+    let changed = on_define_domain(&json!({}), &domain).unwrap();
+    fs::write(root.path().join("domain.xml"), changed).unwrap();
+    let inside = |arguments: &[&str]| run(Command::new("chroot").arg(root.path()).args(arguments));
+    inside(&[
+        "/usr/bin/bash",
+        "/usr/bin/virt-xml-validate",
+        "/domain.xml",
+        "domain",
+    ])
+    .unwrap();
+    let dump = "define /domain.xml; dumpxml workstation";
+    let dumped = inside(&["/usr/bin/virsh", "--connect", "test:///default", dump]).unwrap();
+    assert!(
+        dumped.contains("<graphics type='egl-headless'>"),
+        "{dumped}"
+    );
+    assert!(
+        dumped.contains("<gl rendernode='/dev/dri/renderD128'/>"),
+        "{dumped}"
+    );
+}
+
+#[test]
+fn the_annotation_of_the_example_names_the_config_map_and_its_script() {
+    let vmi = &example("vmi.yaml")[0];
+    let hook = &example("hook.yaml")[0];
+    let annotation = &vmi["metadata"]["annotations"]["hooks.kubevirt.io/hookSidecars"];
+    let sidecars: Value = serde_json::from_str(annotation.as_str().unwrap()).unwrap();
+    let script = &sidecars[0]["configMap"];
+    assert_eq!(script["name"], hook["metadata"]["name"]);
+    assert!(hook["data"][script["key"].as_str().unwrap()].is_string());
+    assert_eq!(script["hookPath"], "/usr/bin/onDefineDomain");
+}
+
+#[test]
+fn the_policy_of_the_example_has_settings_that_the_policy_accepts() {
+    let policy = &example("policy.yaml")[0];
+    Settings::from_json(&policy["spec"]["settings"].to_string()).unwrap();
+    let namespaces = &policy["spec"]["namespaceSelector"]["matchExpressions"][0]["values"];
+    for name in ["namespace.yaml", "hook.yaml", "vmi.yaml"] {
+        let metadata = &example(name)[0]["metadata"];
+        let namespace = metadata.get("namespace").unwrap_or(&metadata["name"]);
+        assert!(namespaces.as_array().unwrap().contains(namespace), "{name}");
+    }
+}

@@ -1,0 +1,136 @@
+//! What the tests need of the machine: root, the project's programs, and roots of Debian's packages.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const NODE: &str = "libc-bin libegl-mesa0 libegl1 libgbm1 libgl1 libgl1-mesa-dri libgles2 libglx-mesa0 libglx0 libopengl0";
+/// What a launcher image has without QEMU.
+const BASE: &str = "bash coreutils libelf1 libexpat1 liblzma5 libncurses6 libstdc++6 libxml2 libzstd1 zlib1g libffi8 seabios";
+/// QEMU, its GL modules and what only these need, without the mesa that Debian would install with them.
+const QEMU_TRIXIE: &str = "qemu-system-x86 qemu-system-common +qemu-system-modules-opengl +libepoxy0 \
+    +libvirglrenderer1 +libvulkan1 +libva2 +libva-drm2";
+/// Bookworm's QEMU itself depends on libgbm1, so its dependencies are named one by one.
+const QEMU_BOOKWORM: &str = "libaio1 libbpf1 libcapstone4 libfdt1 libfuse3-3 libgcc-s1 libglib2.0-0 libgmp10 libgnutls30 \
+    libhogweed6 libibverbs1 libjpeg62-turbo libnettle8 libnuma1 libpixman-1-0 libpmem1 libpng16-16 librdmacm1 libsasl2-2 \
+    libseccomp2 libslirp0 libudev1 liburing2 libvdeplug2 +qemu-system-x86 +qemu-system-common +qemu-system-data +qemu-system-gui \
+    +libepoxy0 +libvirglrenderer1 +libvulkan1 +libva2 +libva-drm2";
+
+/// Whether the tests can run here. Where they cannot, the reason is printed; in CI that is a failure.
+pub(crate) fn is_fit() -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    let reason = "a container of another user is made by root only: run 'make e2e-display' as root";
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "CI skips nothing: {reason}"
+    );
+    // Not by a macro, whose output the test runner keeps to itself.
+    let line = format!("skipped: {reason}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    false
+}
+
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
+}
+
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
+}
+
+/// A program that `make e2e-display` builds, or the one that a variable names.
+pub(crate) fn built(variable: &str, path: &str) -> PathBuf {
+    let built = std::env::var_os(variable).map_or_else(|| repository(path), PathBuf::from);
+    assert!(
+        built.exists(),
+        "{} is not there: run 'make e2e-display', which builds it, or set {variable}",
+        built.display()
+    );
+    built
+}
+
+/// Runs a command and returns what it wrote, or what went wrong with it.
+pub(crate) fn run(command: &mut Command) -> Result<String, String> {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    Err(text + &String::from_utf8_lossy(&output.stderr))
+}
+
+fn unpack(suite: &str, name: &str, packages: &[&str]) -> PathBuf {
+    let root = target()
+        .join("debian-roots")
+        .join(format!("display-{name}-{suite}"));
+    let mut command = Command::new(repository("hack/debian-root"));
+    command.arg(suite).arg(&root);
+    for packages in packages {
+        command.args(packages.split_whitespace());
+    }
+    run(&mut command).unwrap();
+    root
+}
+
+/// A node with mesa from packages.
+pub(crate) fn node(suite: &str) -> Copy {
+    Copy::of(&unpack(suite, "node", &[NODE]))
+}
+
+/// A launcher with QEMU and QEMU's part of GL, but no mesa; `gl-probe` is in it too.
+pub(crate) fn launcher(suite: &str) -> Copy {
+    let qemu = match suite {
+        "bookworm" => QEMU_BOOKWORM,
+        _ => QEMU_TRIXIE,
+    };
+    let copy = Copy::of(&unpack(suite, "launcher", &[BASE, qemu]));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/gl-probe.c");
+    let probe = copy.path().join("usr/bin/gl-probe");
+    run(Command::new("cc").arg("-o").arg(probe).arg(source)).unwrap();
+    copy
+}
+
+/// libvirt's tools, its schemas and its test driver.
+pub(crate) fn libvirt() -> Copy {
+    let packages = "bash coreutils grep libvirt-clients libvirt-daemon libxml2-utils sed";
+    Copy::of(&unpack("trixie", "libvirt", &[packages]))
+}
+
+/// A directory of a test's own, which goes with it.
+pub(crate) struct Copy(PathBuf);
+
+impl Copy {
+    /// A root whose files are hard links: what a test adds or removes is gone with it.
+    fn of(root: &Path) -> Self {
+        let copy = Copy::empty();
+        run(Command::new("cp").arg("-alT").arg(root).arg(copy.path())).unwrap();
+        copy
+    }
+
+    pub(crate) fn empty() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("display-{}-{number}", std::process::id());
+        let path = target().join("debian-roots").join(name);
+        fs::create_dir_all(&path).unwrap();
+        Copy(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,18 @@
+//! From the policy's settings to QEMU's display, with nothing mocked in between.
+
+// Clippy allows these in test functions, but not in what they share.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used
+)]
+
+mod chain;
+mod controls;
+mod documentation;
+mod hook;
+mod machine;
+mod secure;
+mod stand;
