@@ -17,7 +17,7 @@ annotated-policy.wasm: policy.wasm metadata.yml README.md
 	kwctl annotate policy.wasm -m metadata.yml -u README.md -o $@
 
 .PHONY: test
-test: lint test-host test-wasm e2e-tests
+test: lint test-host test-wasm e2e-tests e2e-display
 
 .PHONY: fmt
 fmt:
@@ -48,7 +48,7 @@ e2e-tests: policy.wasm
 .PHONY: e2e-display
 e2e-display: policy.wasm
 	cargo build --release --locked -p mesa-preview -p mesa-scan
-	cargo test --locked -p display-tests
+	@hack/optional cc,python3,setcap cargo test --locked -p display-tests
 
 # The policy: fresh instance plus validate, beside a module that does nothing. The scanner: Debian roots with Mesa.
 .PHONY: bench

@@ -1,14 +1,17 @@
 //! The last link, the domain's XML, by the script of `examples/display/hook.yaml`.
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 
 use mesa_injector::settings::Settings;
 use rstest::rstest;
+use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::machine::{Copy, is_fit, libvirt, repository, run};
+use crate::stand::Stand;
 
 const PLAIN: &str = r#"<domain xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0" type="qemu">
   <name>workstation</name>
@@ -113,6 +116,72 @@ fn libvirt_accepts_the_domain(#[case] domain: String) {
         dumped.contains("<gl rendernode='/dev/dri/renderD128'/>"),
         "{dumped}"
     );
+}
+
+/// libvirt in the realised container starts what the hook returned, and its QEMU has OpenGL.
+#[test]
+fn libvirt_starts_the_domain_and_qemu_has_opengl() {
+    if !is_fit() {
+        return;
+    }
+    let private = "/var/run/kubevirt-private";
+    // As KubeVirt sets them.
+    let variables = [
+        ("XDG_CACHE_HOME", private),
+        ("XDG_CONFIG_HOME", private),
+        ("XDG_RUNTIME_DIR", "/var/run"),
+    ];
+    let stand = Stand::with_libvirt().with_variables(&variables);
+    let pod = stand.admit(&stand.stage());
+    let vmi = json!({"metadata": {"annotations": {"mesa-injector.io/render-node": "/dev/null"}}});
+    let domain = on_define_domain(&vmi, PLAIN).unwrap();
+    let file = pod.private("domain.xml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, domain).unwrap();
+
+    let _libvirt = Libvirt::start(pod.container().args([
+        "/usr/bin/virt-qemu-run",
+        "--verbose",
+        &format!("--root={private}/libvirt"),
+        &format!("{private}/domain.xml"),
+    ]));
+    let pid = fs::read_to_string(pod.private("libvirt/run/qemu/workstation.pid")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{}/maps", pid.trim())).unwrap();
+    for name in [
+        "/ui-egl-headless.so",
+        "/libEGL_mesa.so.0",
+        "/libgallium-",
+        "/libLLVM",
+    ] {
+        assert!(maps.contains(name), "{name} is not mapped");
+    }
+}
+
+/// libvirt with its guest; both end with this value.
+struct Libvirt(Child);
+
+impl Libvirt {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        while !said.contains("guest running") {
+            assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        // Its standard error stays open for what it says at its end.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        Libvirt(child)
+    }
+}
+
+impl Drop for Libvirt {
+    fn drop(&mut self) {
+        // On this signal it ends its guest too.
+        if let Some(pid) = Pid::from_raw(self.0.id().cast_signed()) {
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

@@ -91,7 +91,25 @@ pub(crate) fn launcher(suite: &str) -> Copy {
         "bookworm" => QEMU_BOOKWORM,
         _ => QEMU_TRIXIE,
     };
-    let copy = Copy::of(&unpack(suite, "launcher", &[BASE, qemu]));
+    with_probe(Copy::of(&unpack(suite, "launcher", &[BASE, qemu])))
+}
+
+/// A launcher that has libvirt too, and the user that it looks up.
+pub(crate) fn launcher_with_libvirt() -> Copy {
+    let libvirt = "libvirt-clients-qemu libvirt-daemon-driver-qemu";
+    let packages = [BASE, QEMU_TRIXIE, libvirt];
+    let copy = Copy::of(&unpack("trixie", "launcher-libvirt", &packages));
+    fs::create_dir_all(copy.path().join("etc")).unwrap();
+    for (file, line) in [
+        ("passwd", "qemu:x:107:107::/:/bin/false\n"),
+        ("group", "qemu:x:107:\n"),
+    ] {
+        fs::write(copy.path().join("etc").join(file), line).unwrap();
+    }
+    copy
+}
+
+fn with_probe(copy: Copy) -> Copy {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/gl-probe.c");
     let probe = copy.path().join("usr/bin/gl-probe");
     run(Command::new("cc").arg("-o").arg(probe).arg(source)).unwrap();

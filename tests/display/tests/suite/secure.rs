@@ -55,7 +55,7 @@ fn ld_library_path_does_not_reach_qemu_under_at_secure() {
     if !is_fit() {
         return;
     }
-    let stand = Stand::of("trixie", "trixie").with_variable("LD_LIBRARY_PATH", AWAY);
+    let stand = Stand::of("trixie", "trixie").with_variables(&[("LD_LIBRARY_PATH", AWAY)]);
     let mut settings = stand.stage();
     for mount in settings["hostPaths"].as_array_mut().unwrap() {
         if mount["name"] == "mesa-lib" {

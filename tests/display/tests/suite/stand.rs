@@ -7,7 +7,7 @@ use std::process::Command;
 use display_tests::qmp::{Qemu, QmpError};
 use serde_json::Value;
 
-use crate::machine::{Copy, built, launcher, node, repository, run};
+use crate::machine::{Copy, built, launcher, launcher_with_libvirt, node, repository, run};
 
 /// QEMU as the test runs it: paused, with the GL display, driven over its standard input.
 const QEMU: [&str; 9] = [
@@ -41,10 +41,18 @@ impl Stand {
         }
     }
 
-    /// Gives the compute container a variable before the policy sees the pod.
-    pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
-        let env = serde_json::json!([{"name": name, "value": value}]);
-        self.pod["spec"]["containers"][0]["env"] = env;
+    /// The same with an image that has libvirt too.
+    pub(crate) fn with_libvirt() -> Self {
+        let mut stand = Stand::of("trixie", "trixie");
+        stand.image = launcher_with_libvirt();
+        stand
+    }
+
+    /// Gives the compute container variables before the policy sees the pod.
+    pub(crate) fn with_variables(mut self, variables: &[(&str, &str)]) -> Self {
+        let variables = variables.iter();
+        let env = variables.map(|(name, value)| serde_json::json!({"name": name, "value": value}));
+        self.pod["spec"]["containers"][0]["env"] = env.collect();
         self
     }
 
@@ -56,10 +64,15 @@ impl Stand {
         scan
     }
 
-    /// `mesa-scan stage` on the node; its settings.
-    pub(crate) fn stage(&self) -> Value {
+    /// `mesa-scan stage` on the node: what it says.
+    pub(crate) fn try_stage(&self) -> Result<String, String> {
         let to = self.node.path().join("var/lib/mesa-injector");
-        settings(run(self.scanner("stage").arg("--to").arg(to)))
+        run(self.scanner("stage").arg("--to").arg(to))
+    }
+
+    /// The settings of `mesa-scan stage`.
+    pub(crate) fn stage(&self) -> Value {
+        settings(self.try_stage())
     }
 
     /// `mesa-scan scan` of the node; its settings for the files one by one, whatever the verdict.
@@ -122,7 +135,7 @@ pub(crate) struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    fn container(&self) -> Command {
+    pub(crate) fn container(&self) -> Command {
         let mut realise = Command::new(env!("CARGO_BIN_EXE_realise"));
         realise.arg("--pod").arg(&self.pod);
         realise.arg("--node").arg(self.stand.node.path());
