@@ -47,7 +47,8 @@ e2e-tests: policy.wasm
 # From the pod to the display: a real QEMU finds OpenGL with what the policy injects. As root, on a Debian-like machine.
 .PHONY: e2e-display
 e2e-display: policy.wasm
-	cargo build --release --locked -p mesa-preview -p mesa-scan
+	cargo test --quiet --release -p mesa-preview --locked --no-run # as for e2e-tests: other features would build its engine anew
+	cargo build --quiet --release --locked -p mesa-scan
 	@hack/optional cc,python3,setcap cargo test --locked -p display-tests
 
 # The policy: fresh instance plus validate, beside a module that does nothing. The scanner: Debian roots with Mesa.
