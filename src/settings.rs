@@ -10,7 +10,7 @@ mod schema;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use rules::is_glibc_name;
+pub use rules::{derived_name, is_glibc_name};
 
 /// What the policy does, as the user set it. The JSON keys are documented in `docs/settings.md`.
 #[derive(Debug, Clone, PartialEq, Eq)]

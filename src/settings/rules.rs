@@ -138,8 +138,9 @@ fn stem(name: &str) -> &str {
 /// The longest DNS label, in bytes.
 const LABEL_LENGTH: usize = 63;
 
-/// The volume name for a path: `mesa-` and the file's name up to `.so`.
-pub(super) fn derived_name(path: &str) -> String {
+/// The volume name for a path, a DNS label: `mesa-` and the file's name up to `.so`.
+#[must_use]
+pub fn derived_name(path: &str) -> String {
     let mut name = String::with_capacity(LABEL_LENGTH);
     name.push_str("mesa-");
     for letter in stem(base_name(path)).chars() {

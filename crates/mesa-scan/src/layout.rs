@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesa_injector::settings::HostPathType;
+use mesa_injector::settings::{HostPathType, derived_name};
 
 use crate::arch::Arch;
 use crate::entries::{DRIRC_DIRECTORY, VENDOR_DIRECTORY};
@@ -195,26 +195,15 @@ pub fn directory_of(role: Role) -> &'static str {
 struct Names(BTreeSet<String>);
 
 impl Names {
-    /// The longest DNS label is 63 bytes; this leaves room for a number.
-    const LENGTH: usize = 58;
-
+    /// The name that the policy itself derives of a file, with a number where it is taken.
     fn unique(&mut self, file: &str) -> String {
-        let letter = |letter: char| match letter.to_ascii_lowercase() {
-            letter @ ('a'..='z' | '0'..='9') => letter,
-            _ => '-',
-        };
-        let stem = file.split(".so").next().unwrap_or_default();
-        let name: String = "mesa-"
-            .chars()
-            .chain(stem.chars().map(letter))
-            .take(Self::LENGTH)
-            .collect();
-        let name = name.trim_end_matches('-');
-        let mut unique = name.to_owned();
+        let name = derived_name(file);
+        let mut unique = name.clone();
         let mut number = 1;
         while !self.0.insert(unique.clone()) {
             number += 1;
-            unique = format!("{name}-{number}");
+            // A DNS label has 63 letters; this leaves four for the number.
+            unique = format!("{name:.58}-{number}");
         }
         unique
     }

@@ -52,6 +52,21 @@ pub struct Container<'a> {
     pub drivers: &'a RealPath,
 }
 
+/// What there is to say of Mesa's drivers.
+struct Drivers {
+    missing: Option<Reason>,
+    note: Option<String>,
+}
+
+impl Drivers {
+    fn missing(reason: Reason) -> Self {
+        Drivers {
+            missing: Some(reason),
+            note: None,
+        }
+    }
+}
+
 impl Container<'_> {
     /// Loads everything that QEMU's GL display loads, on paper.
     ///
@@ -64,7 +79,9 @@ impl Container<'_> {
         names.extend(qemu.modules.iter().map(ToString::to_string));
         let closure = Closure::follow(&self.loader, names, |_| Ok(false))?;
 
+        let drivers = self.drivers(&entries)?;
         let mut reasons = self.missing_entries(&closure, &entries)?;
+        reasons.extend(drivers.missing);
         for (name, absent) in &closure.absent {
             reasons.push(self.missing(name, absent)?);
         }
@@ -79,6 +96,7 @@ impl Container<'_> {
             reasons.extend(self.missing_versions(library, &closure));
         }
         let mut notes = qemu.absent;
+        notes.extend(drivers.note);
         notes.extend(entries.vendors.iter().filter_map(Vendor::note));
         Ok(Verdict { reasons, notes })
     }
@@ -119,32 +137,45 @@ impl Container<'_> {
                 "mount the node's there, with a soname or an absolute path in it",
             ));
         }
-        reasons.extend(self.missing_drivers(entries)?);
         Ok(reasons)
     }
 
     /// Mesa that has a GBM backend of its own loads that one; older Mesa loads DRI drivers.
-    fn missing_drivers(&self, entries: &Entries) -> Result<Option<Reason>, TreeError> {
+    fn drivers(&self, entries: &Entries) -> Result<Drivers, TreeError> {
         let node = Entries::of(self.node.tree(), self.drivers)?;
         let drivers = self.drivers;
-        let (directory, there) = if !node.gbm.is_empty() {
-            ("gbm", !entries.gbm.is_empty())
-        } else if !node.dri.is_empty() {
-            ("dri", !entries.dri.is_empty())
-        } else {
-            return Ok(Some(Reason::new(
+        let (directory, of_node, there) = match node.gbm.is_empty() {
+            false => ("gbm", node.gbm, &entries.gbm),
+            true => ("dri", node.dri, &entries.dri),
+        };
+        if of_node.is_empty() {
+            return Ok(Drivers::missing(Reason::new(
                 Cause::NodeFault,
                 format!("the node has no driver in {drivers}/dri or {drivers}/gbm"),
                 "install Mesa's drivers on the node (mesa-dri-drivers, libgl1-mesa-dri)",
             )));
-        };
-        Ok((!there).then(|| {
-            Reason::new(
+        }
+        if there.is_empty() {
+            return Ok(Drivers::missing(Reason::new(
                 Cause::NoDriver,
-                format!("{drivers}/{directory} is not in the container, and the node's Mesa looks nowhere else for its drivers"),
+                format!(
+                    "{drivers}/{directory} is not in the container, and the node's Mesa looks nowhere else for its drivers"
+                ),
                 "mount the node's there",
-            )
-        }))
+            )));
+        }
+        let left_out = of_node.iter().filter(|path| !there.contains(path));
+        let names: Vec<&str> = left_out.map(RealPath::name).collect();
+        Ok(Drivers {
+            missing: None,
+            note: (!names.is_empty()).then(|| {
+                format!(
+                    "{drivers}/{directory} of the node has drivers that the container has not, and what they drive does not \
+                     render (kms_swrast and swrast: all that has no GPU): {}",
+                    names.join(", ")
+                )
+            }),
+        })
     }
 
     fn missing(&self, name: &str, absent: &Absent) -> Result<Reason, TreeError> {

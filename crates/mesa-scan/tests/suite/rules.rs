@@ -1,10 +1,14 @@
 //! The loader's search rules and libglvnd's, on roots made for each case.
 
+use mesa_injector::settings::Settings;
 use mesa_scan::arch::Arch;
+use mesa_scan::check::check;
 use mesa_scan::layout::Layout;
 use mesa_scan::reason::Cause;
+use mesa_scan::scan::Sources;
 use mesa_scan::set::Role;
 use rstest::rstest;
+use serde_json::json;
 
 use crate::elf::library;
 use crate::fixture::{glibc, image, libdir, names, node, reasons, scan_of, vendor};
@@ -284,6 +288,37 @@ fn a_vendor_may_name_its_library_in_three_ways(
             .unwrap();
         assert_eq!((item.role, item.container_path.as_str()), (role, path));
     }
+}
+
+/// Old Mesa loads the drivers of dri/, and which of them a GPU needs is not known here; new Mesa loads those of gbm/.
+#[rstest]
+#[case::old_mesa(false, "dri of the node has drivers that the container has not")]
+#[case::new_mesa(true, "")]
+fn drivers_that_are_left_out_are_a_note(#[case] has_gbm: bool, #[case] note: &str) {
+    let node = node(Arch::X86_64, true);
+    let libdir = libdir(Arch::X86_64, true);
+    let driver = library("radeonsi_dri.so").needs("libgallium-1.2.3.so");
+    node.library(&format!("{libdir}/dri/radeonsi_dri.so"), &driver);
+    if !has_gbm {
+        std::fs::remove_dir_all(node.at(&format!("{libdir}/gbm"))).unwrap();
+    }
+    let image = image(Arch::X86_64, true, 36);
+    let scan = scan_of(&node, &image, Layout::Files).unwrap();
+    let sources = Sources::open(node.path(), Some(image.path())).unwrap();
+    let notes_without = |left_out: &str| {
+        let mounts = scan.plan.mounts.iter();
+        let mounts: Vec<_> = mounts
+            .filter(|mount| !mount.path.ends_with(left_out))
+            .collect();
+        let settings = json!({"hostPaths": mounts}).to_string();
+        let verdict = check(&sources, &Settings::from_json(&settings).unwrap()).unwrap();
+        assert!(verdict.loads(), "{verdict:?}");
+        verdict.notes.join("\n")
+    };
+    assert!(!notes_without("no such file").contains("of the node has"));
+    let said = notes_without("radeonsi_dri.so");
+    assert_eq!(said.contains("radeonsi_dri.so"), !has_gbm, "{said}");
+    assert!(said.contains(note), "{said}");
 }
 
 #[test]
