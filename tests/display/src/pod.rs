@@ -1,6 +1,6 @@
 //! The part of a pod that decides how its compute container starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -32,9 +32,9 @@ pub enum PodError {
         /// What it would need.
         what: &'static str,
     },
-    /// Root is not what QEMU runs as.
-    #[error("no runAsUser other than root for {COMPUTE}")]
-    Root,
+    /// The image's own user is not looked up.
+    #[error("{COMPUTE} has no {0}")]
+    NoIdentity(&'static str),
 }
 
 /// The compute container, with all that the pod says of it.
@@ -44,7 +44,7 @@ pub struct Compute {
     pub identity: Identity,
     /// The whole environment: the literal values of the pod. What comes from the cluster is left out.
     pub env: BTreeMap<String, String>,
-    /// The mounts, outer ones first, as the runtime orders them.
+    /// The mounts in the order of the runtime: by depth, and as the pod lists them where that is equal.
     pub mounts: Vec<Mount>,
 }
 
@@ -55,10 +55,13 @@ pub struct Identity {
     pub user: u32,
     /// `runAsGroup`.
     pub group: u32,
-    /// `fsGroup`, a supplementary group that owns the volumes.
+    /// `fsGroup`, which owns the volumes.
     pub fs_group: Option<u32>,
-    /// `capabilities.add`: what a file capability may still give. The process itself has none, because it is not root.
-    pub capabilities: Vec<String>,
+    /// `supplementalGroups`.
+    pub supplemental_groups: Vec<u32>,
+    /// The bounding set, by the names of capabilities(7) without `CAP_`: all that root has, and all that a file capability
+    /// may give to another user, who has none.
+    pub capabilities: BTreeSet<String>,
     /// `allowPrivilegeEscalation: false`.
     pub no_new_privileges: bool,
 }
@@ -79,6 +82,13 @@ pub struct Mount {
 pub enum Source {
     /// A path of the node, which must be of a type.
     Host(HostPath),
+    /// An image volume, or a part of it.
+    Image {
+        /// Which image.
+        reference: String,
+        /// A path below its root.
+        sub_path: Option<String>,
+    },
     /// A directory that belongs to the pod. Claims and config maps are such too: QEMU's display needs nothing of theirs.
     Own(String),
 }
@@ -93,18 +103,46 @@ pub struct HostPath {
     pub kind: HostPathType,
 }
 
-/// `hostPath.type`, as far as the policy writes it.
+/// `hostPath.type`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum HostPathType {
     /// Not checked.
     #[default]
     #[serde(rename = "")]
     Unchecked,
-    /// A regular file.
-    File,
+    /// A directory, which is made where nothing is.
+    DirectoryOrCreate,
     /// A directory.
     Directory,
+    /// A regular file, which is made where nothing is.
+    FileOrCreate,
+    /// A regular file.
+    File,
+    /// A socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
 }
+
+/// What containerd gives to a container that says nothing of its capabilities.
+const DEFAULT_CAPABILITIES: [&str; 14] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
 
 impl Compute {
     /// The compute container of a pod, as YAML or JSON.
@@ -122,7 +160,7 @@ impl Compute {
             .iter()
             .map(|mount| realisable(mount, &pod.spec.volumes))
             .collect::<Result<Vec<_>, _>>()?;
-        mounts.sort_by_key(|mount| (mount.path.matches('/').count(), mount.path.clone()));
+        mounts.sort_by_key(|mount| mount.path.matches('/').count());
         let env = container.env.into_iter();
         let env = env.filter_map(|variable| Some((variable.name, variable.value?)));
         Ok(Compute {
@@ -134,15 +172,28 @@ impl Compute {
 }
 
 fn identity(pod: Security, container: Security) -> Result<Identity, PodError> {
+    let missing = PodError::NoIdentity;
     let user = container.run_as_user.or(pod.run_as_user);
-    let user = user.filter(|user| *user != 0).ok_or(PodError::Root)?;
+    let user = user.ok_or(missing("runAsUser"))?;
+    let group = container.run_as_group.or(pod.run_as_group);
+    // Root's group is 0 in every image.
+    let group = group.or((user == 0).then_some(0));
     Ok(Identity {
         user,
-        group: container.run_as_group.or(pod.run_as_group).unwrap_or(user),
+        group: group.ok_or(missing("runAsGroup"))?,
         fs_group: pod.fs_group,
-        capabilities: container.capabilities.add,
+        supplemental_groups: pod.supplemental_groups,
+        capabilities: container.capabilities.bounding_set(),
         no_new_privileges: container.allow_privilege_escalation == Some(false),
     })
+}
+
+impl Capabilities {
+    fn bounding_set(self) -> BTreeSet<String> {
+        let defaults = DEFAULT_CAPABILITIES.map(str::to_owned).into_iter();
+        let is_kept = |name: &String| !self.drop.iter().any(|drop| drop == "ALL" || drop == name);
+        defaults.filter(is_kept).chain(self.add).collect()
+    }
 }
 
 fn realisable(mount: &VolumeMount, volumes: &[Volume]) -> Result<Mount, PodError> {
@@ -152,15 +203,23 @@ fn realisable(mount: &VolumeMount, volumes: &[Volume]) -> Result<Mount, PodError
         path: path(),
         volume: mount.name.clone(),
     })?;
-    let unknown = |what| PodError::Unknown { path: path(), what };
-    if volume.image.is_some() {
-        return Err(unknown("an image volume"));
-    }
-    let source = match (&volume.host_path, &mount.sub_path) {
-        (Some(_), Some(_)) => return Err(unknown("subPath of a hostPath")),
-        (Some(host), None) => Source::Host(host.clone()),
-        (None, None) => Source::Own(mount.name.clone()),
-        (None, Some(part)) => Source::Own(format!("{}/{part}", mount.name)),
+    let sub_path = mount.sub_path.clone();
+    let source = match (&volume.host_path, &volume.image) {
+        (Some(_), _) if sub_path.is_some() => {
+            return Err(PodError::Unknown {
+                path: path(),
+                what: "subPath of a hostPath",
+            });
+        }
+        (Some(host), _) => Source::Host(host.clone()),
+        (None, Some(image)) => Source::Image {
+            reference: image.reference.clone(),
+            sub_path,
+        },
+        (None, None) => Source::Own(match sub_path {
+            Some(part) => format!("{}/{part}", mount.name),
+            None => mount.name.clone(),
+        }),
     };
     Ok(Mount {
         path: path(),
@@ -202,6 +261,8 @@ struct Security {
     run_as_user: Option<u32>,
     run_as_group: Option<u32>,
     fs_group: Option<u32>,
+    #[serde(default)]
+    supplemental_groups: Vec<u32>,
     allow_privilege_escalation: Option<bool>,
     #[serde(default)]
     capabilities: Capabilities,
@@ -211,6 +272,8 @@ struct Security {
 struct Capabilities {
     #[serde(default)]
     add: Vec<String>,
+    #[serde(default)]
+    drop: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -234,5 +297,10 @@ struct VolumeMount {
 struct Volume {
     name: String,
     host_path: Option<HostPath>,
-    image: Option<serde_json::Value>,
+    image: Option<Image>,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    reference: String,
 }

@@ -2,8 +2,11 @@
 //!
 //! The image is the lower layer of an overlay in a mount namespace of its own. Every mount's source is found on the node with
 //! links followed inside its root, checked as the kubelet checks it, and bound where the pod says, read-only where it says so.
-//! The process then becomes the pod's user, gives up its capabilities, and becomes the command.
+//! An image volume is a directory that stands for the image. The process then becomes the pod's user, gives up its
+//! capabilities, and becomes the command.
 
+use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -30,10 +33,11 @@ pub enum StartError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// An image that nothing stands for.
+    #[error("image volume {0}: no directory stands for it; give --image-volume {0}=DIR")]
+    NoImage(String),
     /// A capability that this tool does not know.
-    #[error(
-        "capability {0} is not one of rustix's names; write it as capabilities(7) does, without CAP_"
-    )]
+    #[error("capability {0} is none; write it as capabilities(7) does, without CAP_")]
     Capability(String),
     /// The system refused.
     #[error("{what}: {source}")]
@@ -62,6 +66,10 @@ pub struct Ground {
     pub image: PathBuf,
     /// A directory for the pod's own volumes, a directory each below `volumes`.
     pub state: PathBuf,
+    /// What stands for the images of image volumes, by their references.
+    pub image_volumes: BTreeMap<String, PathBuf>,
+    /// Whether the runtime mounts image volumes noexec, as Kubernetes' design asked until 2025.
+    pub noexec: bool,
 }
 
 /// Becomes a command in the container. Returns only where that fails.
@@ -89,13 +97,17 @@ fn enter(compute: &Compute, ground: &Ground) -> Result<(), StartError> {
     let sources: Vec<OwnedFd> = sources
         .map(|mount| match &mount.source {
             Source::Host(host) => checked(&node, host),
+            Source::Image {
+                reference,
+                sub_path,
+            } => image_volume(&ground.image_volumes, reference, sub_path.as_deref()),
             Source::Own(name) => own_volume(&ground.state, name, &compute.identity),
         })
         .collect::<Result<_, _>>()?;
     let root = overlay(ground)?;
     devices(&root)?;
     for (mount, source) in compute.mounts.iter().zip(&sources) {
-        bind(&root, mount, source)?;
+        bind(&root, &mount.path, source, flags(mount, ground.noexec))?;
     }
     rustix::process::fchdir(&root).map_err(system("the container's root"))?;
     rustix::process::chroot(".").map_err(system("chroot"))?;
@@ -124,20 +136,50 @@ fn kind_of(file: &OwnedFd) -> Result<FileType, StartError> {
 }
 
 fn checked(node: &OwnedFd, host: &HostPath) -> Result<OwnedFd, StartError> {
+    use HostPathType::{
+        BlockDevice, CharDevice, Directory, DirectoryOrCreate, File, FileOrCreate, Socket,
+        Unchecked,
+    };
     let fails = |what| StartError::TypeCheck {
         path: host.path.clone(),
         what,
     };
+    let (wanted, otherwise) = match host.kind {
+        DirectoryOrCreate | Directory => (FileType::Directory, "is not a directory"),
+        FileOrCreate | File => (FileType::RegularFile, "is not a file"),
+        Socket => (FileType::Socket, "is not a socket"),
+        CharDevice => (FileType::CharacterDevice, "is not a character device"),
+        BlockDevice => (FileType::BlockDevice, "is not a block device"),
+        // Of what is not there the runtime makes a directory.
+        Unchecked => return mount_point(node, &host.path, FileType::Directory),
+    };
+    if matches!(host.kind, DirectoryOrCreate | FileOrCreate) {
+        mount_point(node, &host.path, wanted)?;
+    }
     let found = inside(node, &host.path).map_err(|error| match error {
         Errno::NOENT => fails("does not exist"),
         error => system(host.path.clone())(error),
     })?;
-    match (host.kind, kind_of(&found)?) {
-        (HostPathType::File, kind) if kind != FileType::RegularFile => Err(fails("is not a file")),
-        (HostPathType::Directory, kind) if kind != FileType::Directory => {
-            Err(fails("is not a directory"))
+    if kind_of(&found)? == wanted {
+        Ok(found)
+    } else {
+        Err(fails(otherwise))
+    }
+}
+
+fn image_volume(
+    images: &BTreeMap<String, PathBuf>,
+    reference: &str,
+    sub_path: Option<&str>,
+) -> Result<OwnedFd, StartError> {
+    let image = images.get(reference);
+    let image = image.ok_or_else(|| StartError::NoImage(reference.to_owned()))?;
+    let root = open_directory(image)?;
+    match sub_path {
+        None => Ok(root),
+        Some(part) => {
+            inside(&root, part).map_err(system(format!("image volume {reference}: {part}")))
         }
-        _ => Ok(found),
     }
 }
 
@@ -159,13 +201,16 @@ fn overlay(ground: &Ground) -> Result<OwnedFd, StartError> {
     for directory in [&upper, &work, &root] {
         fs::create_dir(directory).map_err(system(directory.display().to_string()))?;
     }
+    // By descriptors, for a path may have a colon or a comma.
+    let lower = open_directory(&ground.image)?;
+    let (upper, work) = (open_directory(&upper)?, open_directory(&work)?);
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
-        ground.image.display(),
-        upper.display(),
-        work.display()
+        path_of(&lower),
+        path_of(&upper),
+        path_of(&work)
     );
-    let options = std::ffi::CString::new(options).map_err(system("the image's path"))?;
+    let options = CString::new(options).map_err(system("the options of the overlay"))?;
     let flags = MountFlags::empty();
     rustix::mount::mount("overlay", &root, "overlay", flags, Some(options.as_c_str()))
         .map_err(system("overlay of the image's root"))?;
@@ -188,11 +233,10 @@ fn mount_tmpfs(path: &Path) -> Result<(), StartError> {
         .map_err(system(path.display().to_string()))
 }
 
-/// What every container has: `/proc`, `/sys` and a `/dev` with nothing of the machine.
+/// What every container has: `/proc`, a read-only `/sys`, and a `/dev` with nothing of the machine.
 fn devices(root: &OwnedFd) -> Result<(), StartError> {
-    for path in ["/proc", "/sys"] {
-        let at = mount_point(root, path, FileType::Directory)?;
-        rustix::mount::mount_bind_recursive(path, path_of(&at)).map_err(system(path))?;
+    for (path, flags) in [("/proc", MountFlags::empty()), ("/sys", MountFlags::RDONLY)] {
+        bind(root, path, &open_directory(Path::new(path))?, flags)?;
     }
     let dev = mount_point(root, "/dev", FileType::Directory)?;
     mount_tmpfs(Path::new(&path_of(&dev)))?;
@@ -204,20 +248,29 @@ fn devices(root: &OwnedFd) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Binds a mount, and makes it read-only in a second step: the kernel takes no flags in the first.
-fn bind(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<(), StartError> {
-    let failed = || system(format!("mount {}", mount.path));
-    let at = mount_point(root, &mount.path, kind_of(source)?)?;
+fn flags(mount: &Mount, noexec: bool) -> MountFlags {
+    match mount.source {
+        Source::Image { .. } if noexec => MountFlags::RDONLY | MountFlags::NOEXEC,
+        Source::Image { .. } => MountFlags::RDONLY,
+        _ if mount.read_only => MountFlags::RDONLY,
+        _ => MountFlags::empty(),
+    }
+}
+
+/// Binds a source to a path of the container. Its flags take a second step: the kernel ignores them in the first.
+fn bind(root: &OwnedFd, path: &str, source: &OwnedFd, flags: MountFlags) -> Result<(), StartError> {
+    let failed = || system(format!("mount {path}"));
+    let at = mount_point(root, path, kind_of(source)?)?;
     rustix::mount::mount_bind_recursive(path_of(source), path_of(&at)).map_err(failed())?;
-    if mount.read_only {
-        let mounted = inside(root, &mount.path).map_err(failed())?;
-        let flags = MountFlags::BIND | MountFlags::RDONLY;
+    if !flags.is_empty() {
+        let mounted = inside(root, path).map_err(failed())?;
+        let flags = MountFlags::BIND | flags;
         rustix::mount::mount_remount(path_of(&mounted), flags, "").map_err(failed())?;
     }
     Ok(())
 }
 
-/// Finds a path in the container, and makes what is missing of it.
+/// Finds a path below a root, and makes what is missing of it.
 fn mount_point(root: &OwnedFd, path: &str, kind: FileType) -> Result<OwnedFd, StartError> {
     let failed = |path: &str| system(format!("mount point {path}"));
     let mut parent = inside(root, "/").map_err(failed("/"))?;
@@ -257,7 +310,11 @@ fn drop_privileges(identity: &Identity) -> Result<(), StartError> {
             Err(error) => return Err(system("the bounding set")(error)),
         }
     }
-    let groups: Vec<Gid> = identity.fs_group.into_iter().map(Gid::from_raw).collect();
+    let groups = identity
+        .fs_group
+        .iter()
+        .chain(&identity.supplemental_groups);
+    let groups: Vec<Gid> = groups.copied().map(Gid::from_raw).collect();
     rustix::thread::set_thread_groups(&groups).map_err(system("setgroups"))?;
     rustix::thread::set_thread_gid(Gid::from_raw(identity.group)).map_err(system("setgid"))?;
     rustix::thread::set_thread_uid(Uid::from_raw(identity.user)).map_err(system("setuid"))?;

@@ -25,9 +25,22 @@ struct Arguments {
     /// Where the pod's own volumes are kept
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
+    /// A directory that stands for the image of image volumes
+    #[arg(long, value_name = "REFERENCE=DIR", value_parser = image_volume)]
+    image_volume: Vec<(String, PathBuf)>,
+    /// Mount image volumes as a runtime does that lets nothing be executed from them
+    #[arg(long)]
+    noexec: bool,
     /// The command, by its path in the container
     #[arg(last = true, required = true)]
     command: Vec<String>,
+}
+
+fn image_volume(argument: &str) -> Result<(String, PathBuf), String> {
+    match argument.rsplit_once('=') {
+        Some((reference, directory)) => Ok((reference.to_owned(), directory.into())),
+        None => Err("write REFERENCE=DIR".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -40,6 +53,8 @@ fn main() -> ExitCode {
         node: arguments.node,
         image: arguments.image,
         state: arguments.state,
+        image_volumes: arguments.image_volume.into_iter().collect(),
+        noexec: arguments.noexec,
     };
     let error = match compute {
         Ok(compute) => become_container(&compute, &ground, &arguments.command).to_string(),

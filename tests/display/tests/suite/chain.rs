@@ -4,9 +4,9 @@ use std::fs;
 
 use display_tests::qmp::Qemu;
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::machine::is_fit;
+use crate::machine::{is_fit, repository, skipped};
 use crate::stand::{Admitted, Stand};
 
 #[derive(Debug, Clone, Copy)]
@@ -37,10 +37,79 @@ fn qemu_finds_opengl_with_what_the_policy_injects(
     assert_screendump(&pod, &mut qemu);
     assert_unprivileged(&qemu);
     assert_llvmpipe_is_mapped(&qemu);
+    pod.assert_paints();
 
     let said = pod.probe(&[]);
     assert!(said.contains("EGL: 1."), "{said}");
     assert!(said.contains("renderer: llvmpipe"), "{said}");
+}
+
+/// The real pods, where they are at hand: other mounts than the sample's, volumes of all kinds, and one of them runs as root.
+#[test]
+fn qemu_finds_opengl_in_every_pod_that_kubevirt_renders() {
+    if !is_fit() {
+        return;
+    }
+    let pods = rendered_pods();
+    if pods.is_empty() {
+        skipped("there is no ../shared/pods beside this repository");
+    }
+    let mut stand = Stand::of("trixie", "trixie");
+    let settings = stand.stage();
+    for (name, pod) in pods {
+        println!("{name}");
+        stand = stand.with_pod(pod);
+        let pod = stand.admit(&settings);
+        let _qemu = pod.qemu().unwrap();
+        pod.assert_paints();
+    }
+}
+
+/// The launcher pods of KubeVirt's own code that run QEMU on this architecture.
+fn rendered_pods() -> Vec<(String, Value)> {
+    let files = fs::read_dir(repository("../shared/pods"))
+        .into_iter()
+        .flatten();
+    let pods = files.map(|file| {
+        let path = file.unwrap().path();
+        let pod: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        (path.file_stem().unwrap().to_str().unwrap().to_owned(), pod)
+    });
+    pods.filter(|(name, pod)| {
+        let runs_qemu = !name.starts_with("not-a-launcher") && !name.contains("provisioning");
+        runs_qemu && pod["spec"]["nodeSelector"]["kubernetes.io/arch"] == "amd64"
+    })
+    .collect()
+}
+
+/// No file of the node: an image volume has what `stage` copied.
+#[test]
+fn qemu_finds_opengl_in_image_volumes_too_unless_they_are_noexec() {
+    const REFERENCE: &str = "registry.example/mesa:trixie";
+    if !is_fit() {
+        return;
+    }
+    let stand = Stand::of("trixie", "trixie");
+    let staged = stand.stage();
+    let mounts = staged["hostPaths"].as_array().unwrap().iter().map(|mount| {
+        let path = mount["path"].as_str().unwrap();
+        let part = path.rsplit('/').next().unwrap();
+        json!({"subPath": part, "mountPath": mount["mountPath"]})
+    });
+    let mounts: Vec<Value> = mounts.collect();
+    let settings = json!({"images": [{"name": "mesa", "reference": REFERENCE, "mounts": mounts}]});
+    let image = stand.node.path().join("var/lib/mesa-injector/current");
+    let stand = stand.with_image(REFERENCE, fs::canonicalize(image).unwrap());
+
+    let pod = stand.admit(&settings);
+    let qemu = pod.qemu().unwrap();
+    pod.assert_paints();
+    drop(qemu);
+    let said = pod.with_noexec_images().qemu_fails();
+    assert!(
+        said.contains("libgbm.so.1: failed to map segment from shared object"),
+        "{said}"
+    );
 }
 
 /// A picture of the size of a VGA text screen, as a portable pixmap.
@@ -78,7 +147,7 @@ fn assert_unprivileged(qemu: &Qemu) {
     assert_eq!(String::from_utf8_lossy(&environment), "");
 }
 
-/// QEMU itself names no renderer: what it has mapped is mesa's software renderer.
+/// What QEMU has mapped is the launcher's display and mesa's software renderer.
 fn assert_llvmpipe_is_mapped(qemu: &Qemu) {
     let maps = fs::read_to_string(format!("/proc/{}/maps", qemu.pid())).unwrap();
     let is_mapped = |name: &str| maps.lines().any(|line| line.contains(name));

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::machine::is_fit;
@@ -85,20 +86,11 @@ fn with_one_library_less_the_driver_does_not_open() {
     }
     let stand = Stand::of("trixie", "trixie");
     let mut settings = stand.files();
-    let mut removed = String::new();
-    settings["hostPaths"]
-        .as_array_mut()
-        .unwrap()
-        .retain(|mount| {
-            let path = mount["mountPath"].as_str().unwrap();
-            let name = path.rsplit('/').next().unwrap();
-            let keep = !name.starts_with("libLLVM");
-            if !keep {
-                name.clone_into(&mut removed);
-            }
-            keep
-        });
-    assert!(!removed.is_empty());
+    let files = settings["hostPaths"].as_array_mut().unwrap();
+    let at = files
+        .iter()
+        .position(|file| name(file).starts_with("libLLVM"));
+    let removed = name(&files.remove(at.unwrap())).to_owned();
     assert_said(&stand, &settings, "library-missing", &removed);
     let pod = stand.admit(&settings);
     let cause = format!("{removed}: cannot open shared object file");
@@ -113,6 +105,69 @@ fn with_one_library_less_the_driver_does_not_open() {
         said.contains(&cause) && said.contains("failed: gbm_create_device"),
         "{said}"
     );
+}
+
+/// No file needs either of them; libepoxy does.
+#[test]
+fn with_neither_libgl_nor_libopengl_libepoxy_ends_qemu() {
+    if !is_fit() {
+        return;
+    }
+    let stand = Stand::of("trixie", "trixie");
+    let mut settings = stand.files();
+    let files = settings["hostPaths"].as_array_mut().unwrap();
+    files.retain(|file| !["libGL.so.1", "libOpenGL.so.0"].contains(&name(file)));
+    assert_said(&stand, &settings, "library-missing", "libOpenGL.so.0");
+    let said = stand.admit(&settings).qemu_fails();
+    assert!(
+        said.contains("Couldn't open libGL.so.1 or libOpenGL.so.0"),
+        "{said}"
+    );
+}
+
+/// One file at a time: where QEMU then has no picture, the check said so of that file.
+#[rstest]
+fn whichever_file_is_left_out_the_check_knows_whether_qemu_paints(
+    #[values("bookworm", "trixie")] suite: &str,
+) {
+    if !is_fit() {
+        return;
+    }
+    let stand = Stand::of(suite, suite);
+    let settings = stand.files();
+    let files = settings["hostPaths"].as_array().unwrap();
+    let [mut refused, mut failed] = [0, 0];
+    for (at, file) in files.iter().enumerate() {
+        let mut rest = files.clone();
+        rest.remove(at);
+        let settings = json!({"hostPaths": rest});
+        let verdict = stand.verdict(&settings);
+        refused += usize::from(verdict["reasons"] != json!([]));
+        let pod = stand.admit(&settings);
+        let painted = pod.qemu().map(|_qemu| pod.paint([1.0; 3], 64).is_ok());
+        if !painted.unwrap_or(false) {
+            failed += 1;
+            let path = file["mountPath"].as_str().unwrap();
+            let (directory, name) = path.rsplit_once('/').unwrap();
+            // The only file of its directory is missed as that.
+            let named = match directory.rsplit('/').next().unwrap() {
+                "gbm" | "egl_vendor.d" => directory,
+                _ => name,
+            };
+            assert!(verdict.to_string().contains(named), "{path}: {verdict}");
+        }
+    }
+    println!(
+        "{suite}: of {} files the check refused {refused}, QEMU failed without {failed}",
+        files.len()
+    );
+    assert!(failed > files.len() / 2, "{failed} of {}", files.len());
+}
+
+/// The file's name in the container.
+fn name(file: &Value) -> &str {
+    let path = file["mountPath"].as_str().unwrap();
+    path.rsplit('/').next().unwrap()
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const NODE: &str = "libc-bin libegl-mesa0 libegl1 libgbm1 libgl1 libgl1-mesa-dri libgles2 libglx-mesa0 libglx0 libopengl0";
@@ -18,20 +19,44 @@ const QEMU_BOOKWORM: &str = "libaio1 libbpf1 libcapstone4 libfdt1 libfuse3-3 lib
     libseccomp2 libslirp0 libudev1 liburing2 libvdeplug2 +qemu-system-x86 +qemu-system-common +qemu-system-data +qemu-system-gui \
     +libepoxy0 +libvirglrenderer1 +libvulkan1 +libva2 +libva-drm2";
 
-/// Whether the tests can run here. Where they cannot, the reason is printed; in CI that is a failure.
+/// Whether the tests can run here: they need root that may mount, and Debian's packages. Where they cannot, the reason is
+/// printed, once; in CI that is a failure.
 pub(crate) fn is_fit() -> bool {
-    if rustix::process::geteuid().is_root() {
-        return true;
+    static REASON: OnceLock<Option<&str>> = OnceLock::new();
+    let reason = REASON.get_or_init(|| {
+        let reason = unfit();
+        reason.inspect(|reason| skipped(reason));
+        reason
+    });
+    if let Some(reason) = reason {
+        let is_ci = std::env::var("CI").as_deref() == Ok("true");
+        assert!(!is_ci, "CI skips nothing: {reason}");
     }
-    let reason = "a container of another user is made by root only: run 'make e2e-display' as root";
-    assert!(
-        std::env::var("CI").as_deref() != Ok("true"),
-        "CI skips nothing: {reason}"
-    );
-    // Not by a macro, whose output the test runner keeps to itself.
+    reason.is_none()
+}
+
+fn unfit() -> Option<&'static str> {
+    let does = |command: &str, arguments: &[&str]| {
+        let output = Command::new(command).args(arguments).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !rustix::process::geteuid().is_root() {
+        Some("a container of another user is made by root only: run 'make e2e-display' as root")
+    } else if !does("unshare", &["--mount", "true"]) {
+        Some(
+            "this root may not mount: run 'make e2e-display' where it has CAP_SYS_ADMIN and unshare",
+        )
+    } else if !does("apt-get", &["--version"]) {
+        Some("there is no apt-get: run 'make e2e-display' on a Debian-like machine")
+    } else {
+        None
+    }
+}
+
+/// Says what is not tested here, and why. Not by a macro, whose output the test runner keeps to itself.
+pub(crate) fn skipped(reason: &str) {
     let line = format!("skipped: {reason}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
-    false
 }
 
 pub(crate) fn repository(path: &str) -> PathBuf {

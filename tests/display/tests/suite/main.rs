@@ -14,5 +14,6 @@ mod controls;
 mod documentation;
 mod hook;
 mod machine;
+mod realising;
 mod secure;
 mod stand;

@@ -45,9 +45,12 @@ fn the_staged_layout_loads_under_at_secure() {
     }
     let stand = Stand::of("trixie", "trixie");
     let settings = stand.stage();
-    assert!(!is_secure(&stand.admit(&settings).qemu().unwrap()));
+    let pod = stand.admit(&settings);
+    assert!(!is_secure(&pod.qemu().unwrap()));
     give_capability(&stand);
-    assert!(is_secure(&stand.admit(&settings).qemu().unwrap()));
+    let qemu = pod.qemu().unwrap();
+    assert!(is_secure(&qemu));
+    pod.assert_paints();
 }
 
 #[test]

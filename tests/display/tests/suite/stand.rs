@@ -1,26 +1,43 @@
 //! A node, an image and a pod between them.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
 use display_tests::qmp::{Qemu, QmpError};
+use display_tests::qtest::Qtest;
+use display_tests::virtio_gpu::VirtioGpu;
+use display_tests::vnc::{self, Picture};
 use serde_json::Value;
 
 use crate::machine::{Copy, built, launcher, launcher_with_libvirt, node, repository, run};
 
-/// QEMU as the test runs it: paused, with the GL display, driven over its standard input.
-const QEMU: [&str; 9] = [
+/// QEMU as the tests run it: paused, with the GL display and a VNC server that shows it, driven over its standard input. A test
+/// reaches the machine through the socket of qtest, and the pod's volume `private`.
+const QEMU: [&str; 15] = [
     "/usr/bin/qemu-system-x86_64",
     "-nodefaults",
     "-S",
     "-display",
     "egl-headless,rendernode=/dev/null",
     "-device",
-    "virtio-vga-gl,id=gpu",
+    "virtio-vga-gl,id=gpu,addr=2",
+    "-vnc",
+    "unix:/var/run/kubevirt-private/vnc",
+    "-qtest",
+    "unix:/var/run/kubevirt-private/qtest,server=on,wait=off",
+    "-qtest-log",
+    "/dev/null",
     "-qmp",
     "stdio",
 ];
+/// As QEMU is told.
+const GPU_SLOT: u8 = 2;
 
 pub(crate) struct Stand {
     pub(crate) node: Copy,
@@ -28,6 +45,8 @@ pub(crate) struct Stand {
     pub(crate) state: Copy,
     /// The pod that the policy is given.
     pod: Value,
+    /// What stands for the images of image volumes; a directory with nothing in it for the others.
+    images: BTreeMap<String, PathBuf>,
 }
 
 impl Stand {
@@ -38,7 +57,20 @@ impl Stand {
             image: launcher(image_suite),
             state: Copy::empty(),
             pod: serde_norway::from_str(&pod).unwrap(),
+            images: BTreeMap::new(),
         }
+    }
+
+    /// The same with another pod.
+    pub(crate) fn with_pod(mut self, pod: Value) -> Self {
+        self.pod = pod;
+        self
+    }
+
+    /// The same with a directory that stands for an image.
+    pub(crate) fn with_image(mut self, reference: &str, directory: PathBuf) -> Self {
+        self.images.insert(reference.to_owned(), directory);
+        self
     }
 
     /// The same with an image that has libvirt too.
@@ -82,6 +114,16 @@ impl Stand {
 
     /// The causes and sentences of `mesa-scan check`; none where GL will load.
     pub(crate) fn check(&self, settings: &Value) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let verdict = self.verdict(settings);
+        let reasons = verdict["reasons"].as_array().unwrap().iter();
+        reasons
+            .map(|reason| (text(&reason["cause"]), text(&reason["what"])))
+            .collect()
+    }
+
+    /// All that `mesa-scan check` says.
+    pub(crate) fn verdict(&self, settings: &Value) -> Value {
         let file = self.state.path().join("check.json");
         fs::write(&file, settings.to_string()).unwrap();
         let mut check = self.scanner("check");
@@ -89,15 +131,9 @@ impl Stand {
         let said = run(check.args(["--output", "json"]));
         let verdict: Value =
             serde_json::from_str(said.as_ref().unwrap_or_else(|text| text)).unwrap();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let reasons: Vec<_> = verdict["reasons"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|reason| (text(&reason["cause"]), text(&reason["what"])))
-            .collect();
+        let reasons = verdict["reasons"].as_array().unwrap();
         assert_eq!(said.is_ok(), reasons.is_empty(), "{verdict}");
-        reasons
+        verdict
     }
 
     /// Puts the pod through the policy, and returns what a command in its compute container is started with.
@@ -110,14 +146,22 @@ impl Stand {
         preview.args(["--settings-json", &settings.to_string(), "--output", "yaml"]);
         let pod = self.state.path().join("pod.yaml");
         fs::write(&pod, run(preview.arg(before)).unwrap()).unwrap();
-        Admitted { stand: self, pod }
+        self.admitted(pod)
     }
 
     /// The pod as it is without the policy.
     pub(crate) fn not_admitted(&self) -> Admitted<'_> {
         let pod = self.state.path().join("pod.yaml");
         fs::write(&pod, self.pod.to_string()).unwrap();
-        Admitted { stand: self, pod }
+        self.admitted(pod)
+    }
+
+    fn admitted(&self, pod: PathBuf) -> Admitted<'_> {
+        Admitted {
+            stand: self,
+            pod,
+            noexec: false,
+        }
     }
 }
 
@@ -128,26 +172,87 @@ fn settings(said: Result<String, String>) -> Value {
     values.next().unwrap().unwrap_or_else(|_| panic!("{text}"))
 }
 
-/// A pod that is ready to be started.
+/// A pod that is ready to be started, as YAML.
 pub(crate) struct Admitted<'a> {
     stand: &'a Stand,
     pod: PathBuf,
+    noexec: bool,
 }
 
 impl Admitted<'_> {
+    /// The same by a runtime that lets nothing be executed from image volumes.
+    pub(crate) fn with_noexec_images(mut self) -> Self {
+        self.noexec = true;
+        self
+    }
+
+    /// What starts a command in the compute container, which is to be added.
     pub(crate) fn container(&self) -> Command {
         let mut realise = Command::new(env!("CARGO_BIN_EXE_realise"));
         realise.arg("--pod").arg(&self.pod);
         realise.arg("--node").arg(self.stand.node.path());
         realise.arg("--image").arg(self.stand.image.path());
         realise.arg("--state").arg(self.stand.state.path());
+        for (reference, directory) in self.images() {
+            let image = format!("--image-volume={reference}={}", directory.display());
+            realise.arg(image);
+        }
+        if self.noexec {
+            realise.arg("--noexec");
+        }
         realise.arg("--");
         realise
+    }
+
+    /// What a command in the compute container says, or why it does not.
+    pub(crate) fn says(&self, command: &[&str]) -> Result<String, String> {
+        run(self.container().args(command))
+    }
+
+    /// What stands for each image that the pod has for a volume.
+    fn images(&self) -> BTreeMap<String, PathBuf> {
+        let empty = self.stand.state.path().join("empty");
+        fs::create_dir_all(&empty).unwrap();
+        let pod: Value = serde_norway::from_str(&fs::read_to_string(&self.pod).unwrap()).unwrap();
+        let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+        let references = volumes.filter_map(|volume| volume["image"]["reference"].as_str());
+        let directory = |reference: &str| self.stand.images.get(reference).unwrap_or(&empty);
+        references
+            .map(|reference| (reference.to_owned(), directory(reference).clone()))
+            .collect()
     }
 
     /// Real QEMU.
     pub(crate) fn qemu(&self) -> Result<Qemu, QmpError> {
         Qemu::start(self.container().args(QEMU))
+    }
+
+    /// Has the QEMU that was started paint: its renderer's name, and what a VNC client sees then.
+    pub(crate) fn paint(
+        &self,
+        colour: [f32; 3],
+        side: u32,
+    ) -> Result<(String, Picture), Box<dyn Error>> {
+        let mut gpu = VirtioGpu::start(Qtest::new(self.connect("qtest")?), GPU_SLOT)?;
+        let renderer = gpu.renderer()?;
+        gpu.paint(colour, side)?;
+        Ok((renderer, vnc::look(self.connect("vnc")?)?))
+    }
+
+    /// QEMU names mesa's software renderer, and what that paints is what a VNC client sees.
+    pub(crate) fn assert_paints(&self) {
+        let (renderer, screen) = self.paint([1.0, 0.5, 0.25], 64).unwrap();
+        let is_llvmpipe = renderer.to_lowercase().starts_with("llvmpipe (llvm ");
+        assert!(is_llvmpipe, "{renderer}");
+        assert_eq!((screen.width, screen.height), (64, 64));
+        assert!(screen.pixels.iter().all(|pixel| *pixel == [255, 128, 64]));
+    }
+
+    /// A socket of the QEMU that was started, in its volume `private`.
+    fn connect(&self, socket: &str) -> io::Result<UnixStream> {
+        // The address of a socket is short, and the path of a checkout may be long.
+        let directory = File::open(self.private(""))?;
+        UnixStream::connect(format!("/proc/self/fd/{}/{socket}", directory.as_raw_fd()))
     }
 
     /// Why QEMU does not start.
