@@ -13,9 +13,13 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::repository;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kubewarden_policy_sdk::crd::policies::cluster_admission_policy::ClusterAdmissionPolicy;
 use kubewarden_policy_sdk::crd::policies::common::FailurePolicy;
 use mesa_injector::settings::Settings;
+use rstest::rstest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 fn yaml(file: &str) -> Value {
@@ -23,14 +27,16 @@ fn yaml(file: &str) -> Value {
     serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-fn policy() -> ClusterAdmissionPolicy {
+fn policy(file: &str) -> ClusterAdmissionPolicy {
     // By way of the type's own deserializer, which refuses unknown fields.
-    serde_json::from_value(yaml("policy.yaml")).unwrap()
+    serde_json::from_value(yaml(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-#[test]
-fn policy_yaml_selects_launcher_pods_being_created() {
-    let spec = policy().spec.unwrap();
+#[rstest]
+#[case("policy.yaml", "kubevirt")]
+#[case("examples/display/policy.yaml", "vms")]
+fn a_policy_selects_launcher_pods_being_created(#[case] file: &str, #[case] namespace: &str) {
+    let spec = policy(file).spec.unwrap();
     assert!(spec.mutating);
     assert_eq!(spec.failure_policy, Some(FailurePolicy::Ignore));
     let rules = spec.rules.unwrap();
@@ -51,15 +57,13 @@ fn policy_yaml_selects_launcher_pods_being_created() {
     assert_eq!(expressions.len(), 1);
     assert_eq!(expressions[0].key, "kubernetes.io/metadata.name");
     assert_eq!(expressions[0].operator, "In");
-    assert_eq!(
-        expressions[0].values.as_deref(),
-        Some(&["kubevirt".to_owned()][..])
-    );
+    assert_eq!(list(&expressions[0].values), [namespace]);
+    Settings::from_json(&spec.settings.0.to_string()).unwrap();
 }
 
 #[test]
-fn policy_yaml_has_valid_settings() {
-    let settings = policy().spec.unwrap().settings.0;
+fn policy_yaml_has_the_default_settings() {
+    let settings = policy("policy.yaml").spec.unwrap().settings.0;
     assert_eq!(
         Settings::from_json(&settings.to_string()),
         Ok(Settings::default())
@@ -116,20 +120,22 @@ fn check(schema: &Value, value: &Value, place: &str) {
     }
 }
 
-#[test]
-fn policy_yaml_fits_the_custom_resource_definition() {
-    let file = "../shared/crds/clusteradmissionpolicies.yaml";
-    if !repository(file).is_file() {
-        println!("skipped: no {file} beside this repository");
+#[rstest]
+fn a_policy_fits_the_custom_resource_definition(
+    #[values("policy.yaml", "examples/display/policy.yaml")] file: &str,
+) {
+    let definition = "../shared/crds/clusteradmissionpolicies.yaml";
+    if !repository(definition).is_file() {
+        println!("skipped: no {definition} beside this repository");
         return;
     }
-    let definition = yaml(file);
+    let definition = yaml(definition);
     let versions = definition["spec"]["versions"].as_array().unwrap();
     let v1 = versions
         .iter()
         .find(|version| version["name"] == "v1")
         .unwrap();
-    check(&v1["schema"]["openAPIV3Schema"], &yaml("policy.yaml"), "");
+    check(&v1["schema"]["openAPIV3Schema"], &yaml(file), "");
 }
 
 /// What Kubewarden reads of metadata.yml. It ignores what it does not know, so that a misspelling would go unnoticed.
@@ -201,14 +207,18 @@ fn metadata_and_policy_yaml_agree_with_each_other_and_with_the_package() {
     assert_eq!(policy["spec"]["module"], module);
 }
 
+/// A field that the type does not know would not come out again.
+fn assert_no_unknown_fields<T: DeserializeOwned + Serialize>(file: &str) {
+    let written = yaml(file);
+    let read: T = serde_json::from_value(written.clone()).unwrap();
+    assert_eq!(serde_json::to_value(read).unwrap(), written, "{file}");
+}
+
 #[test]
-fn the_samples_are_pods_without_unknown_fields() {
+fn the_samples_and_the_manifests_of_the_display_have_no_unknown_fields() {
     for file in common::files(repository("test_data/pods")) {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let written: Value = serde_norway::from_str(&text).unwrap();
-        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(written.clone()).unwrap();
-        // A field that the type does not know would not come out again.
-        let read = serde_json::to_value(pod).unwrap();
-        assert_eq!(read, written, "{}", file.display());
+        assert_no_unknown_fields::<Pod>(file.to_str().unwrap());
     }
+    assert_no_unknown_fields::<Namespace>("examples/display/namespace.yaml");
+    assert_no_unknown_fields::<ConfigMap>("examples/display/hook.yaml");
 }
