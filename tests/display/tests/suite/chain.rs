@@ -6,7 +6,7 @@ use display_tests::qmp::Qemu;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::machine::{is_fit, repository, skipped};
+use crate::machine::{repository, skipped};
 use crate::stand::{Admitted, Stand};
 
 #[derive(Debug, Clone, Copy)]
@@ -20,10 +20,9 @@ fn qemu_finds_opengl_with_what_the_policy_injects(
     #[values("bookworm", "trixie")] suite: &str,
     #[values(Layout::Staged, Layout::Files)] layout: Layout,
 ) {
-    if !is_fit() {
+    let Some(stand) = Stand::of(suite, suite) else {
         return;
-    }
-    let stand = Stand::of(suite, suite);
+    };
     let settings = match layout {
         Layout::Staged => stand.stage(),
         Layout::Files => stand.files(),
@@ -47,14 +46,13 @@ fn qemu_finds_opengl_with_what_the_policy_injects(
 /// The real pods, where they are at hand: other mounts than the sample's, volumes of all kinds, and one of them runs as root.
 #[test]
 fn qemu_finds_opengl_in_every_pod_that_kubevirt_renders() {
-    if !is_fit() {
-        return;
-    }
     let pods = rendered_pods();
     if pods.is_empty() {
         skipped("there is no ../shared/pods beside this repository");
     }
-    let mut stand = Stand::of("trixie", "trixie");
+    let Some(mut stand) = Stand::of_trixie() else {
+        return;
+    };
     let settings = stand.stage();
     for (name, pod) in pods {
         println!("{name}");
@@ -86,10 +84,9 @@ fn rendered_pods() -> Vec<(String, Value)> {
 #[test]
 fn qemu_finds_opengl_in_image_volumes_too_unless_they_are_noexec() {
     const REFERENCE: &str = "registry.example/mesa:trixie";
-    if !is_fit() {
+    let Some(stand) = Stand::of_trixie() else {
         return;
-    }
-    let stand = Stand::of("trixie", "trixie");
+    };
     let staged = stand.stage();
     let mounts = staged["hostPaths"].as_array().unwrap().iter().map(|mount| {
         let path = mount["path"].as_str().unwrap();

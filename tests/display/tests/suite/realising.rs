@@ -7,7 +7,6 @@ use display_tests::pod::Compute;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::machine::is_fit;
 use crate::stand::Stand;
 
 /// A pod with these volumes and mounts.
@@ -30,12 +29,12 @@ fn pod(volumes: &Value, mounts: &Value) -> Value {
     }})
 }
 
-fn stand(volumes: &Value, mounts: &Value) -> Stand {
-    Stand::of("trixie", "trixie").with_pod(pod(volumes, mounts))
+fn stand(volumes: &Value, mounts: &Value) -> Option<Stand> {
+    Some(Stand::of_trixie()?.with_pod(pod(volumes, mounts)))
 }
 
 /// A host path of a type, mounted as it is.
-fn of_type(kind: &str, path: &str) -> Stand {
+fn of_type(kind: &str, path: &str) -> Option<Stand> {
     let volumes = json!([{"name": "it", "hostPath": {"path": path, "type": kind}}]);
     stand(
         &volumes,
@@ -68,10 +67,9 @@ fn furnish(stand: &Stand) {
 #[case("CharDevice", "/place/null")]
 #[case("", "/place/file")]
 fn a_host_path_of_its_type_is_mounted(#[case] kind: &str, #[case] path: &str) {
-    if !is_fit() {
+    let Some(stand) = of_type(kind, path) else {
         return;
-    }
-    let stand = of_type(kind, path);
+    };
     furnish(&stand);
     let null = stand.node.path().join("place/null");
     let device = rustix::fs::makedev(1, 3);
@@ -110,10 +108,9 @@ fn a_host_path_of_another_type_keeps_the_container_from_starting(
     #[case] path: &str,
     #[case] reason: &str,
 ) {
-    if !is_fit() {
+    let Some(stand) = of_type(kind, path) else {
         return;
-    }
-    let stand = of_type(kind, path);
+    };
     furnish(&stand);
     let said = stand.not_admitted().says(&["/usr/bin/true"]).unwrap_err();
     let expected = format!("hostPath type check failed: {path} {reason}");
@@ -123,20 +120,18 @@ fn a_host_path_of_another_type_keeps_the_container_from_starting(
 /// The trap of a hostPath without a type.
 #[test]
 fn where_no_type_is_asked_for_a_directory_of_the_librarys_name_appears_on_the_node() {
-    if !is_fit() {
+    let Some(stand) = of_type("", "/usr/lib64/libGL.so.1") else {
         return;
-    }
-    let stand = of_type("", "/usr/lib64/libGL.so.1");
+    };
     stand.not_admitted().says(&["/usr/bin/true"]).unwrap();
     assert!(stand.node.path().join("usr/lib64/libGL.so.1").is_dir());
 }
 
 #[test]
 fn every_mount_of_the_pod_is_there_and_read_only_where_it_says_so() {
-    if !is_fit() {
+    let Some(stand) = Stand::of_trixie() else {
         return;
-    }
-    let stand = Stand::of("trixie", "trixie");
+    };
     for settings in [stand.stage(), stand.files()] {
         let said = stand
             .admit(&settings)
@@ -159,9 +154,6 @@ fn every_mount_of_the_pod_is_there_and_read_only_where_it_says_so() {
 
 #[test]
 fn an_outer_mount_does_not_cover_an_inner_one_that_the_pod_lists_before() {
-    if !is_fit() {
-        return;
-    }
     let volumes = json!([
         {"name": "inner", "hostPath": {"path": "/place/file", "type": "File"}},
         {"name": "outer", "emptyDir": {}},
@@ -170,7 +162,9 @@ fn an_outer_mount_does_not_cover_an_inner_one_that_the_pod_lists_before() {
         {"name": "inner", "mountPath": "/var/outer/inner"},
         {"name": "outer", "mountPath": "/var/outer"},
     ]);
-    let stand = stand(&volumes, &mounts);
+    let Some(stand) = stand(&volumes, &mounts) else {
+        return;
+    };
     furnish(&stand);
     let said = stand
         .not_admitted()
@@ -180,13 +174,12 @@ fn an_outer_mount_does_not_cover_an_inner_one_that_the_pod_lists_before() {
 
 #[test]
 fn nothing_is_written_to_the_image() {
-    if !is_fit() {
-        return;
-    }
-    let stand = stand(
+    let Some(stand) = stand(
         &json!([{"name": "it", "emptyDir": {}}]),
         &json!([{"name": "it", "mountPath": "/new/it"}]),
-    );
+    ) else {
+        return;
+    };
     let pod = stand.not_admitted();
     pod.says(&["/usr/bin/ls", "/new/it"]).unwrap();
     assert!(!stand.image.path().join("new").exists());
@@ -194,10 +187,9 @@ fn nothing_is_written_to_the_image() {
 
 #[test]
 fn the_command_has_the_identity_and_the_environment_of_the_pod_and_no_other() {
-    if !is_fit() {
+    let Some(stand) = stand(&json!([]), &json!([])) else {
         return;
-    }
-    let stand = stand(&json!([]), &json!([]));
+    };
     let pod = stand.not_admitted();
     let said = pod.says(&["/usr/bin/env"]);
     assert_eq!(said.as_deref(), Ok("HERE=yes\n"));
@@ -218,14 +210,14 @@ fn the_command_has_the_identity_and_the_environment_of_the_pod_and_no_other() {
 /// KubeVirt's feature gate Root: the runtime's own capabilities and those that the pod adds.
 #[test]
 fn root_has_the_capabilities_of_the_bounding_set() {
-    if !is_fit() {
-        return;
-    }
     let mut root = pod(&json!([]), &json!([]));
     root["spec"]["securityContext"] = json!({"runAsUser": 0});
     root["spec"]["containers"][0]["securityContext"] =
         json!({"capabilities": {"add": ["SYS_NICE"], "drop": ["NET_RAW"]}});
-    let stand = Stand::of("trixie", "trixie").with_pod(root);
+    let Some(stand) = Stand::of_trixie() else {
+        return;
+    };
+    let stand = stand.with_pod(root);
     let status = stand
         .not_admitted()
         .says(&["/usr/bin/cat", "/proc/self/status"])
@@ -243,12 +235,11 @@ fn root_has_the_capabilities_of_the_bounding_set() {
 
 #[test]
 fn an_image_volume_needs_a_directory_that_has_the_part_that_is_mounted() {
-    if !is_fit() {
-        return;
-    }
     let volumes = json!([{"name": "it", "image": {"reference": "registry.example/it:1"}}]);
     let mounts = json!([{"name": "it", "mountPath": "/it", "subPath": "lib"}]);
-    let stand = stand(&volumes, &mounts);
+    let Some(stand) = stand(&volumes, &mounts) else {
+        return;
+    };
     furnish(&stand);
     let said = stand.not_admitted().says(&["/usr/bin/true"]).unwrap_err();
     assert!(

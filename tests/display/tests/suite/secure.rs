@@ -9,7 +9,7 @@ use std::process::Command;
 use display_tests::qmp::Qemu;
 use serde_json::json;
 
-use crate::machine::{is_fit, run};
+use crate::machine::run;
 use crate::stand::Stand;
 
 const SECURE: u64 = 23;
@@ -40,10 +40,9 @@ fn is_secure(qemu: &Qemu) -> bool {
 
 #[test]
 fn the_staged_layout_loads_under_at_secure() {
-    if !is_fit() {
+    let Some(stand) = Stand::of_trixie() else {
         return;
-    }
-    let stand = Stand::of("trixie", "trixie");
+    };
     let settings = stand.stage();
     let pod = stand.admit(&settings);
     assert!(!is_secure(&pod.qemu().unwrap()));
@@ -55,10 +54,10 @@ fn the_staged_layout_loads_under_at_secure() {
 
 #[test]
 fn ld_library_path_does_not_reach_qemu_under_at_secure() {
-    if !is_fit() {
+    let Some(stand) = Stand::of_trixie() else {
         return;
-    }
-    let stand = Stand::of("trixie", "trixie").with_variables(&[("LD_LIBRARY_PATH", AWAY)]);
+    };
+    let stand = stand.with_variables(&[("LD_LIBRARY_PATH", AWAY)]);
     let mut settings = stand.stage();
     for mount in settings["hostPaths"].as_array_mut().unwrap() {
         if mount["name"] == "mesa-lib" {

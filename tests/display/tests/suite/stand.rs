@@ -15,7 +15,7 @@ use display_tests::virtio_gpu::VirtioGpu;
 use display_tests::vnc::{self, Picture};
 use serde_json::Value;
 
-use crate::machine::{Copy, built, launcher, launcher_with_libvirt, node, repository, run};
+use crate::machine::{Copy, built, is_fit, launcher, launcher_with_libvirt, node, repository, run};
 
 /// QEMU as the tests run it: paused, with the GL display and a VNC server that shows it, driven over its standard input. A test
 /// reaches the machine through the socket of qtest, and the pod's volume `private`.
@@ -50,15 +50,20 @@ pub(crate) struct Stand {
 }
 
 impl Stand {
-    pub(crate) fn of(node_suite: &str, image_suite: &str) -> Self {
+    /// A node and a launcher of Debian's suites; none where this machine cannot run them, and has said why.
+    pub(crate) fn of(node_suite: &str, image_suite: &str) -> Option<Self> {
         let pod = fs::read_to_string(repository("test_data/pods/vgpu-vm.yaml")).unwrap();
-        Stand {
+        is_fit().then(|| Stand {
             node: node(node_suite),
             image: launcher(image_suite),
             state: Copy::empty(),
             pod: serde_norway::from_str(&pod).unwrap(),
             images: BTreeMap::new(),
-        }
+        })
+    }
+
+    pub(crate) fn of_trixie() -> Option<Self> {
+        Stand::of("trixie", "trixie")
     }
 
     /// The same with another pod.
@@ -74,10 +79,10 @@ impl Stand {
     }
 
     /// The same with an image that has libvirt too.
-    pub(crate) fn with_libvirt() -> Self {
-        let mut stand = Stand::of("trixie", "trixie");
+    pub(crate) fn with_libvirt() -> Option<Self> {
+        let mut stand = Stand::of_trixie()?;
         stand.image = launcher_with_libvirt();
-        stand
+        Some(stand)
     }
 
     /// Gives the compute container variables before the policy sees the pod.
