@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use mesa_scan::arch::Arch;
 use mesa_scan::layout::Layout;
 use mesa_scan::scan::{Scan, ScanError, Sources, scan};
+use mesa_scan::set::Item;
 use tempfile::TempDir;
 
 use crate::elf::{Library, library};
@@ -160,6 +161,12 @@ pub(crate) fn names(scan: &Scan) -> Vec<&str> {
         .iter()
         .map(|item| item.name.as_str())
         .collect()
+}
+
+/// The item of the set that has a name.
+pub(crate) fn item<'s>(scan: &'s Scan, name: &str) -> &'s Item {
+    let mut items = scan.set.items.iter();
+    items.find(|item| item.name == name).unwrap()
 }
 
 /// The reasons as one text.

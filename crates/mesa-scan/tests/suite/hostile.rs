@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use crate::elf::library;
-use crate::fixture::{image, node, reasons, scan_of};
+use crate::fixture::{image, item, node, reasons, scan_of};
 
 const LIBDIR: &str = "/usr/lib/x86_64-linux-gnu";
 
@@ -36,12 +36,7 @@ fn an_absolute_link_stays_inside_the_root() {
     node.link(&format!("{LIBDIR}/libdrm.so.2"), "/opt");
     let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
     assert_eq!(reasons(&scan), "");
-    let drm = scan
-        .set
-        .items
-        .iter()
-        .find(|item| item.name == "libdrm.so.2")
-        .unwrap();
+    let drm = item(&scan, "libdrm.so.2");
     assert_eq!(drm.real_path.as_str(), "/opt");
 }
 

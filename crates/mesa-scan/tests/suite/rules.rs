@@ -11,7 +11,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::elf::library;
-use crate::fixture::{glibc, image, libdir, names, node, reasons, scan_of, vendor};
+use crate::fixture::{glibc, image, item, libdir, names, node, reasons, scan_of, vendor};
 
 #[rstest]
 fn both_layouts_of_every_architecture_are_understood(
@@ -24,12 +24,7 @@ fn both_layouts_of_every_architecture_are_understood(
     assert_eq!(reasons(&scan), "");
     assert_eq!(scan.node.arch, arch);
     let path = |name: &str| {
-        let item = scan
-            .set
-            .items
-            .iter()
-            .find(|item| item.name == name)
-            .unwrap();
+        let item = item(&scan, name);
         item.container_path.clone()
     };
     let of_image = libdir(arch, image_multiarch);
@@ -123,12 +118,7 @@ fn search_paths_of_libraries_are_followed(#[case] vendor: crate::elf::Library) {
     );
     let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
     assert_eq!(reasons(&scan), "");
-    let hidden = scan
-        .set
-        .items
-        .iter()
-        .find(|item| item.name == "libhidden.so.1")
-        .unwrap();
+    let hidden = item(&scan, "libhidden.so.1");
     assert_eq!(
         hidden.node_path.as_str(),
         format!("{libdir}/private/libhidden.so.1")
@@ -172,12 +162,7 @@ fn ld_so_conf_and_its_includes_are_searched_before_the_defaults() {
     .library("/opt/mesa/lib/libdrm.so.2", &library("libdrm.so.2"));
     let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
     assert_eq!(reasons(&scan), "");
-    let drm = scan
-        .set
-        .items
-        .iter()
-        .find(|item| item.name == "libdrm.so.2")
-        .unwrap();
+    let drm = item(&scan, "libdrm.so.2");
     assert_eq!(drm.node_path.as_str(), "/opt/mesa/lib/libdrm.so.2");
 }
 
@@ -280,12 +265,7 @@ fn a_vendor_may_name_its_library_in_three_ways(
     for layout in [Layout::Files, Layout::Staged] {
         let scan = scan_of(&node, &image(Arch::X86_64, true, 36), layout).unwrap();
         assert_eq!(reasons(&scan), "");
-        let item = scan
-            .set
-            .items
-            .iter()
-            .find(|item| item.name == "libEGL_other.so.0")
-            .unwrap();
+        let item = item(&scan, "libEGL_other.so.0");
         assert_eq!((item.role, item.container_path.as_str()), (role, path));
     }
 }
