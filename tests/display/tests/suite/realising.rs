@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 
 use display_tests::pod::Compute;
 use rstest::rstest;
+use rustix::fs::{CWD, FileType, makedev, mknodat};
 use serde_json::{Value, json};
 
 use crate::stand::Stand;
@@ -49,6 +50,8 @@ fn furnish(stand: &Stand) {
     fs::write(place.join("file"), "of the node").unwrap();
     symlink("/place/file", place.join("link")).unwrap();
     symlink("/place/nothing", place.join("dangling")).unwrap();
+    let (null, number) = (place.join("null"), makedev(1, 3));
+    mknodat(CWD, null, FileType::CharacterDevice, 0o666.into(), number).unwrap();
     // Of the machine, not of the node.
     symlink(
         "../../../../../../../../../../proc/version",
@@ -58,36 +61,22 @@ fn furnish(stand: &Stand) {
 }
 
 #[rstest]
-#[case("File", "/place/file")]
-#[case("File", "/place/link")]
-#[case("Directory", "/place/directory")]
-#[case("DirectoryOrCreate", "/place/directory")]
-#[case("DirectoryOrCreate", "/place/new/directory")]
-#[case("FileOrCreate", "/place/new-file")]
-#[case("CharDevice", "/place/null")]
-#[case("", "/place/file")]
-fn a_host_path_of_its_type_is_mounted(#[case] kind: &str, #[case] path: &str) {
+#[case("File", "/place/file", "/place/file")]
+#[case("File", "/place/link", "/place/file")]
+#[case("Directory", "/place/directory", "/place/directory")]
+#[case("DirectoryOrCreate", "/place/directory", "/place/directory")]
+#[case("DirectoryOrCreate", "/place/new/directory", "/place/new/directory")]
+#[case("FileOrCreate", "/place/new-file", "/place/new-file")]
+#[case("CharDevice", "/place/null", "/place/null")]
+#[case("", "/place/link", "/place/file")]
+fn a_host_path_of_its_type_is_mounted(#[case] kind: &str, #[case] path: &str, #[case] real: &str) {
     let Some(stand) = of_type(kind, path) else {
         return;
     };
     furnish(&stand);
-    let null = stand.node.path().join("place/null");
-    let device = rustix::fs::makedev(1, 3);
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &null,
-        rustix::fs::FileType::CharacterDevice,
-        0o666.into(),
-        device,
-    )
-    .unwrap();
-    let said = stand
-        .not_admitted()
-        .says(&["/usr/bin/stat", "--format=%d %i", "/it"]);
-    let source = fs::metadata(stand.node.path().join(&path[1..]));
-    let source = source
-        .or_else(|_| fs::metadata(stand.node.path().join("place/file")))
-        .unwrap();
+    let pod = stand.not_admitted();
+    let said = pod.says(&["/usr/bin/stat", "--format=%d %i", "/it"]);
+    let source = fs::metadata(stand.node.path().join(&real[1..])).unwrap();
     assert_eq!(said, Ok(format!("{} {}\n", source.dev(), source.ino())));
 }
 
