@@ -144,7 +144,7 @@ fn whichever_file_is_left_out_the_check_knows_whether_qemu_paints(
         let verdict = stand.verdict(&settings);
         refused += usize::from(verdict["reasons"] != json!([]));
         let pod = stand.admit(&settings);
-        let painted = pod.qemu().map(|_qemu| pod.paint([1.0; 3], 64).is_ok());
+        let painted = pod.qemu().map(|_qemu| pod.paint().is_ok());
         if !painted.unwrap_or(false) {
             failed += 1;
             let path = file["mountPath"].as_str().unwrap();
