@@ -16,11 +16,15 @@ enum Layout {
 }
 
 #[rstest]
+#[case::with_old_mesa("bookworm", "bookworm")]
+#[case::with_new_mesa("trixie", "trixie")]
+#[case::on_a_node_older_than_the_image("bookworm", "trixie")]
 fn qemu_finds_opengl_with_what_the_policy_injects(
-    #[values("bookworm", "trixie")] suite: &str,
+    #[case] node: &str,
+    #[case] image: &str,
     #[values(Layout::Staged, Layout::Files)] layout: Layout,
 ) {
-    let Some(stand) = Stand::of(suite, suite) else {
+    let Some(stand) = Stand::of(node, image) else {
         return;
     };
     let settings = match layout {
