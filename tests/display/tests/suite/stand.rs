@@ -250,6 +250,7 @@ impl Admitted<'_> {
     /// It is mesa's software renderer that paints.
     pub(crate) fn assert_paints(&self) {
         let renderer = self.paint().unwrap();
+        println!("{renderer}");
         let is_llvmpipe = renderer.to_lowercase().starts_with("llvmpipe (llvm ");
         assert!(is_llvmpipe, "{renderer}");
     }
