@@ -19,8 +19,8 @@ const QEMU_BOOKWORM: &str = "libaio1 libbpf1 libcapstone4 libfdt1 libfuse3-3 lib
     libseccomp2 libslirp0 libudev1 liburing2 libvdeplug2 +qemu-system-x86 +qemu-system-common +qemu-system-data +qemu-system-gui \
     +libepoxy0 +libvirglrenderer1 +libvulkan1 +libva2 +libva-drm2";
 
-/// Whether the tests can run here: they need root that may mount, and Debian's packages. Where they cannot, the reason is
-/// printed, once; in CI that is a failure.
+/// Whether the tests can run here: they need root that may mount, Debian's packages, and the processor that these are for.
+/// Where they cannot, the reason is printed, once; in CI that is a failure.
 pub(crate) fn is_fit() -> bool {
     static REASON: OnceLock<Option<&str>> = OnceLock::new();
     let reason = REASON.get_or_init(|| {
@@ -48,6 +48,8 @@ fn unfit() -> Option<&'static str> {
         )
     } else if !does("apt-get", &["--version"]) {
         Some("there is no apt-get: run 'make e2e-display' on a Debian-like machine")
+    } else if !cfg!(target_arch = "x86_64") {
+        Some("the packages are for x86-64: run 'make e2e-display' on such a machine")
     } else {
         None
     }
