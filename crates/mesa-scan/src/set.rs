@@ -93,7 +93,7 @@ impl Set {
         set.items = closure
             .libraries
             .into_iter()
-            .map(|(name, library)| library_item(&entries, &name, library, libdir))
+            .map(|(name, library)| library_item(&entries, &name, library, libdir, &set.drivers))
             .collect();
         let texts = entries
             .vendors
@@ -202,7 +202,13 @@ fn path_in(image: &Loader<'_>, name: &str) -> Result<Option<String>, TreeError> 
     })
 }
 
-fn library_item(entries: &Entries, name: &str, library: Library, libdir: &RealPath) -> Item {
+fn library_item(
+    entries: &Entries,
+    name: &str,
+    library: Library,
+    libdir: &RealPath,
+    drivers: &RealPath,
+) -> Item {
     let named = |paths: &[RealPath]| paths.iter().any(|path| path.as_str() == name);
     let role = if named(&entries.dri) {
         Role::Dri
@@ -215,6 +221,9 @@ fn library_item(entries: &Entries, name: &str, library: Library, libdir: &RealPa
     };
     let container_path = match role {
         Role::Library => libdir.join(name).to_string(),
+        // Where Mesa looks, whatever the node's directory is a link to.
+        Role::Dri => format!("{drivers}/dri/{}", base_name(name)),
+        Role::Gbm => format!("{drivers}/gbm/{}", base_name(name)),
         // As it is written, for that is what will be opened.
         _ => format!("/{}", tree::clean(name)),
     };

@@ -52,21 +52,6 @@ pub struct Container<'a> {
     pub drivers: &'a RealPath,
 }
 
-/// What there is to say of Mesa's drivers.
-struct Drivers {
-    missing: Option<Reason>,
-    note: Option<String>,
-}
-
-impl Drivers {
-    fn missing(reason: Reason) -> Self {
-        Drivers {
-            missing: Some(reason),
-            note: None,
-        }
-    }
-}
-
 impl Container<'_> {
     /// Loads everything that QEMU's GL display loads, on paper.
     ///
@@ -81,7 +66,7 @@ impl Container<'_> {
 
         let drivers = self.drivers(&entries)?;
         let mut reasons = self.missing_entries(&closure, &entries)?;
-        reasons.extend(drivers.missing);
+        reasons.extend(drivers.reasons);
         for (name, absent) in &closure.absent {
             reasons.push(self.missing(name, absent)?);
         }
@@ -96,7 +81,7 @@ impl Container<'_> {
             reasons.extend(self.missing_versions(library, &closure));
         }
         let mut notes = qemu.absent;
-        notes.extend(drivers.note);
+        notes.extend(drivers.notes);
         notes.extend(entries.vendors.iter().filter_map(Vendor::note));
         Ok(Verdict { reasons, notes })
     }
@@ -141,41 +126,42 @@ impl Container<'_> {
     }
 
     /// Mesa that has a GBM backend of its own loads that one; older Mesa loads DRI drivers.
-    fn drivers(&self, entries: &Entries) -> Result<Drivers, TreeError> {
+    fn drivers(&self, entries: &Entries) -> Result<Verdict, TreeError> {
         let node = Entries::of(self.node.tree(), self.drivers)?;
         let drivers = self.drivers;
         let (directory, of_node, there) = match node.gbm.is_empty() {
             false => ("gbm", node.gbm, &entries.gbm),
             true => ("dri", node.dri, &entries.dri),
         };
+        let mut said = Verdict::default();
         if of_node.is_empty() {
-            return Ok(Drivers::missing(Reason::new(
+            said.reasons.push(Reason::new(
                 Cause::NodeFault,
                 format!("the node has no driver in {drivers}/dri or {drivers}/gbm"),
                 "install Mesa's drivers on the node (mesa-dri-drivers, libgl1-mesa-dri)",
-            )));
-        }
-        if there.is_empty() {
-            return Ok(Drivers::missing(Reason::new(
+            ));
+        } else if there.is_empty() {
+            said.reasons.push(Reason::new(
                 Cause::NoDriver,
                 format!(
                     "{drivers}/{directory} is not in the container, and the node's Mesa looks nowhere else for its drivers"
                 ),
                 "mount the node's there",
-            )));
-        }
-        let left_out = of_node.iter().filter(|path| !there.contains(path));
-        let names: Vec<&str> = left_out.map(RealPath::name).collect();
-        Ok(Drivers {
-            missing: None,
-            note: (!names.is_empty()).then(|| {
-                format!(
+            ));
+        } else {
+            // By their names: the node's directory may be a link to another.
+            let is_there = |name: &str| there.iter().any(|path| path.name() == name);
+            let names = of_node.iter().map(RealPath::name);
+            let left_out: Vec<&str> = names.filter(|name| !is_there(name)).collect();
+            if !left_out.is_empty() {
+                said.notes.push(format!(
                     "{drivers}/{directory} of the node has drivers that the container has not, and what they drive does not \
                      render (kms_swrast and swrast: all that has no GPU): {}",
-                    names.join(", ")
-                )
-            }),
-        })
+                    left_out.join(", ")
+                ));
+            }
+        }
+        Ok(said)
     }
 
     fn missing(&self, name: &str, absent: &Absent) -> Result<Reason, TreeError> {

@@ -274,11 +274,21 @@ fn a_vendor_may_name_its_library_in_three_ways(
 #[rstest]
 #[case::old_mesa(false, "dri of the node has drivers that the container has not")]
 #[case::new_mesa(true, "")]
-fn drivers_that_are_left_out_are_a_note(#[case] has_gbm: bool, #[case] note: &str) {
+fn drivers_that_are_left_out_are_a_note(
+    #[case] has_gbm: bool,
+    #[case] note: &str,
+    #[values(false, true)] is_linked: bool,
+) {
     let node = node(Arch::X86_64, true);
     let libdir = libdir(Arch::X86_64, true);
     let driver = library("radeonsi_dri.so").needs("libgallium-1.2.3.so");
     node.library(&format!("{libdir}/dri/radeonsi_dri.so"), &driver);
+    if is_linked {
+        node.directory("/opt");
+        let dri = format!("{libdir}/dri");
+        std::fs::rename(node.at(&dri), node.at("/opt/dri")).unwrap();
+        node.link(&dri, "/opt/dri");
+    }
     if !has_gbm {
         std::fs::remove_dir_all(node.at(&format!("{libdir}/gbm"))).unwrap();
     }
@@ -295,7 +305,8 @@ fn drivers_that_are_left_out_are_a_note(#[case] has_gbm: bool, #[case] note: &st
         assert!(verdict.loads(), "{verdict:?}");
         verdict.notes.join("\n")
     };
-    assert!(!notes_without("no such file").contains("of the node has"));
+    let said = notes_without("no such file");
+    assert!(!said.contains("of the node has"), "{said}");
     let said = notes_without("radeonsi_dri.so");
     assert_eq!(said.contains("radeonsi_dri.so"), !has_gbm, "{said}");
     assert!(said.contains(note), "{said}");
