@@ -1,12 +1,20 @@
-//! A JSON text, read once: all of it is checked, and only the levels that a [`Shape`] names are opened.
+//! A JSON text, read once by `serde_json`: only the levels that a [`Shape`] names are opened.
 //!
 //! A request is a few kilobytes of which we read a few dozen values, and each request pays for every pass over
 //! the text. So there is one pass, which borrows everything and remembers where each opened value stands; that is
 //! also what lets [`crate::pod`] extend a pod without touching what it does not know.
+//!
+//! A value that stays closed is skipped by `serde_json`, not decoded: how deep it nests, whether its numbers fit a
+//! float and whether its escaped surrogates come in pairs is not checked. The policy server has parsed the whole
+//! text before it calls us.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
-use std::str::Chars;
+use std::cell::Cell;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// Which levels of a text to open. What is of another type than its shape says is left closed, not refused:
 /// whether that matters is for the reader to say.
@@ -55,44 +63,37 @@ pub struct Node<'a> {
     content: Content<'a>,
 }
 
+/// A member of an object.
+pub type Member<'a> = (Cow<'a, str>, Node<'a>);
+
 #[derive(Debug)]
 enum Content<'a> {
-    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+    Object(Vec<Member<'a>>),
     List(Vec<Node<'a>>),
     Closed,
 }
-
-/// The text is no JSON from this byte on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Invalid {
-    /// Byte offset of the first byte that does not fit.
-    pub at: usize,
-}
-
-/// How deep lists and objects may nest: the bound of the policy server, which reads our answer.
-const MAX_DEPTH: u32 = 127;
 
 impl<'a> Node<'a> {
     /// Reads a whole text. Of members with the same key the last one counts, as it does for the policy server.
     ///
     /// # Errors
-    /// The text is not exactly one JSON value, or nests deeper than 127 levels.
-    pub fn parse(text: &'a str, shape: &Shape) -> Result<Self, Invalid> {
-        let mut reader = Reader {
+    /// The text is not exactly one JSON value, or what the shape opens nests deeper than 127 levels.
+    pub fn parse(text: &'a str, shape: &Shape) -> Result<Self, serde_json::Error> {
+        let cursor = Cursor {
             text,
-            at: 0,
-            depth: 0,
+            at: Cell::new(0),
         };
-        reader.skip_space();
-        let node = reader.open(shape)?;
-        reader.skip_space();
-        match reader.peek() {
-            None => Ok(node),
-            Some(_) => Err(reader.invalid()),
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let node = Opening {
+            shape,
+            cursor: &cursor,
         }
+        .deserialize(&mut reader)?;
+        reader.end()?;
+        Ok(node)
     }
 
-    /// The member of an opened object; none where it is absent, `null`, or this is no object.
+    /// The member of an opened object; nothing where it is missing, `null`, or this is no object.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Node<'a>> {
         self.member(key).filter(|member| !member.is_null())
@@ -108,7 +109,7 @@ impl<'a> Node<'a> {
 
     /// The members of an opened object, as far as its shape names them.
     #[must_use]
-    pub fn members(&self) -> Option<&[(Cow<'a, str>, Node<'a>)]> {
+    pub fn members(&self) -> Option<&[Member<'a>]> {
         match &self.content {
             Content::Object(members) => Some(members),
             _ => None,
@@ -127,8 +128,10 @@ impl<'a> Node<'a> {
     /// The string that this is, without its escapes.
     #[must_use]
     pub fn as_str(&self) -> Option<Cow<'a, str>> {
-        let inside = self.text.strip_prefix('"')?.strip_suffix('"')?;
-        Some(unescape(inside))
+        if !self.text.starts_with('"') {
+            return None;
+        }
+        unquoted(self.text).ok()
     }
 
     /// Whether this is `null`.
@@ -152,400 +155,146 @@ impl<'a> Node<'a> {
 }
 
 /// A text as JSON writes it, quotes and all.
-#[derive(Debug, Clone, Copy)]
-pub struct Quoted<'a>(pub &'a str);
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    // Only what is no text can fail to be written.
+    serde_json::to_string(text).unwrap_or_default()
+}
 
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        for letter in self.0.chars() {
-            match letter {
-                '"' | '\\' => {
-                    f.write_char('\\')?;
-                    f.write_char(letter)?;
-                }
-                '\n' => f.write_str("\\n")?,
-                '\t' => f.write_str("\\t")?,
-                '\0'..' ' => write!(f, "\\u{:04x}", u32::from(letter))?,
-                _ => f.write_char(letter)?,
-            }
-        }
-        f.write_char('"')
+/// An object as JSON writes it, of values that are JSON already.
+///
+/// ```
+/// use mesa_injector::json::{object, quoted};
+///
+/// assert_eq!(object([("name", quoted("mesa-dri"))]), "{\"name\":\"mesa-dri\"}");
+/// ```
+#[must_use]
+pub fn object<'m>(members: impl IntoIterator<Item = (&'m str, String)>) -> String {
+    let members = members
+        .into_iter()
+        .map(|(key, value)| quoted(key) + ":" + &value);
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
+/// A list as JSON writes it, of values that are JSON already.
+#[must_use]
+pub fn list(items: &[String]) -> String {
+    format!("[{}]", items.join(","))
+}
+
+/// What a JSON string stands for; borrowed where nothing in it is escaped.
+fn unquoted(string: &str) -> Result<Cow<'_, str>, serde_json::Error> {
+    let inside = string
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    match inside {
+        Some(inside) if !inside.contains('\\') => Ok(Cow::Borrowed(inside)),
+        _ => serde_json::from_str(string).map(Cow::Owned),
     }
 }
 
-/// Appends a text as JSON writes it; nearly always there is nothing to escape.
-pub fn quote(text: &str, out: &mut String) {
-    if text
-        .bytes()
-        .any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\'))
-    {
-        out.push_str(&Quoted(text).to_string());
-    } else {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    }
-}
-
-/// What the inside of a string that was checked stands for.
-fn unescape(raw: &str) -> Cow<'_, str> {
-    if !raw.contains('\\') {
-        return Cow::Borrowed(raw);
-    }
-    let mut text = String::with_capacity(raw.len());
-    let mut rest = raw.chars();
-    while let Some(letter) = rest.next() {
-        let letter = match letter {
-            '\\' => escaped(&mut rest).unwrap_or(char::REPLACEMENT_CHARACTER),
-            letter => letter,
-        };
-        text.push(letter);
-    }
-    Cow::Owned(text)
-}
-
-/// The character that an escape stands for, read from behind its backslash.
-fn escaped(rest: &mut Chars<'_>) -> Option<char> {
-    Some(match rest.next()? {
-        'b' => '\u{8}',
-        'f' => '\u{c}',
-        'n' => '\n',
-        'r' => '\r',
-        't' => '\t',
-        'u' => match code_unit(rest)? {
-            high @ 0xD800..=0xDBFF => {
-                let low = rest.by_ref().nth(1).and_then(|_| code_unit(rest))?;
-                char::from_u32(0x10000 + ((high - 0xD800) << 10) + low.checked_sub(0xDC00)?)?
-            }
-            unit => char::from_u32(unit)?,
-        },
-        itself => itself,
-    })
-}
-
-fn code_unit(rest: &mut Chars<'_>) -> Option<u32> {
-    let digits = rest.as_str().get(..4)?;
-    rest.nth(3)?;
-    u32::from_str_radix(digits, 16).ok()
-}
-
-struct Reader<'a> {
+/// Where in the text `serde_json` is, which does not tell: it is led along beside it.
+struct Cursor<'a> {
     text: &'a str,
-    at: usize,
-    depth: u32,
+    at: Cell<usize>,
 }
 
-type Read<T> = Result<T, Invalid>;
-
-impl<'a> Reader<'a> {
-    fn invalid(&self) -> Invalid {
-        Invalid { at: self.at }
+impl Cursor<'_> {
+    /// Goes on to the next byte that is neither white space nor between two values, and says what it is.
+    fn next(&self) -> Option<u8> {
+        let rest = self.text.as_bytes().get(self.at.get()..)?;
+        let between = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\t' | b'\r' | b',' | b':');
+        let skipped = rest.iter().position(|byte| !between(byte))?;
+        self.advance(skipped);
+        rest.get(skipped).copied()
     }
 
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+    fn advance(&self, bytes: usize) {
+        self.at.set(self.at.get() + bytes);
     }
 
-    fn since(&self, start: usize) -> Read<&'a str> {
-        self.text.get(start..self.at).ok_or(self.invalid())
+    /// Goes past the next value.
+    fn pass(&self, value: &RawValue) {
+        self.next();
+        self.advance(value.get().len());
     }
+}
 
-    fn skip_space(&mut self) {
-        self.at = space_end(self.text.as_bytes(), self.at);
+/// A value that is about to be read.
+struct Opening<'s, 'a> {
+    shape: &'s Shape,
+    cursor: &'s Cursor<'a>,
+}
+
+impl<'s, 'a> Opening<'s, 'a> {
+    fn of(&self, shape: &'s Shape) -> Self {
+        Opening {
+            shape,
+            cursor: self.cursor,
+        }
     }
+}
 
-    fn expect(&mut self, byte: u8) -> Read<()> {
-        self.at = expect(self.text.as_bytes(), self.at, byte)?;
-        Ok(())
-    }
+impl<'a> DeserializeSeed<'a> for Opening<'_, 'a> {
+    type Value = Node<'a>;
 
-    fn skip(&mut self) -> Read<()> {
-        self.at = value_end(self.text.as_bytes(), self.at, self.depth)?;
-        Ok(())
-    }
-
-    fn open(&mut self, shape: &Shape) -> Read<Node<'a>> {
-        let start = self.at;
-        let content = match (shape, self.peek()) {
+    fn deserialize<D: Deserializer<'a>>(self, reader: D) -> Result<Node<'a>, D::Error> {
+        let Opening { shape, cursor } = self;
+        let first = cursor.next();
+        let start = cursor.at.get();
+        let content = match (shape, first) {
             (Shape::Object(_) | Shape::Map | Shape::Tree, Some(b'{')) => {
-                Content::Object(self.members(shape)?)
+                cursor.advance(1);
+                reader.deserialize_map(self)?
             }
-            (Shape::List(_) | Shape::Tree, Some(b'[')) => Content::List(self.items(shape)?),
+            (Shape::List(_) | Shape::Tree, Some(b'[')) => {
+                cursor.advance(1);
+                reader.deserialize_seq(self)?
+            }
             _ => {
-                self.skip()?;
+                cursor.pass(<&RawValue>::deserialize(reader)?);
                 Content::Closed
             }
         };
-        let text = self.since(start)?;
+        if !matches!(content, Content::Closed) {
+            // The closing bracket.
+            cursor.next();
+            cursor.advance(1);
+        }
+        let text = cursor.text.get(start..cursor.at.get()).unwrap_or_default();
         Ok(Node {
             text,
             start,
             content,
         })
     }
+}
 
-    fn members(&mut self, shape: &Shape) -> Read<Vec<(Cow<'a, str>, Node<'a>)>> {
+impl<'a> Visitor<'a> for Opening<'_, 'a> {
+    type Value = Content<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or a list")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut object: A) -> Result<Content<'a>, A::Error> {
         let mut members = Vec::new();
-        self.nested(b'{', b'}', |reader| {
-            let key = reader.key()?;
-            match shape.member(&key) {
-                Some(shape) => members.push((key, reader.open(shape)?)),
-                None => reader.skip()?,
+        while let Some(key) = object.next_key::<&RawValue>()? {
+            self.cursor.pass(key);
+            let key = unquoted(key.get()).map_err(A::Error::custom)?;
+            match self.shape.member(&key) {
+                Some(shape) => members.push((key, object.next_value_seed(self.of(shape))?)),
+                None => self.cursor.pass(object.next_value()?),
             }
-            Ok(())
-        })?;
-        Ok(members)
+        }
+        Ok(Content::Object(members))
     }
 
-    /// Reads a key and what stands between it and its value.
-    fn key(&mut self) -> Read<Cow<'a, str>> {
-        let bytes = self.text.as_bytes();
-        let start = expect(bytes, self.at, b'"')?;
-        let plain = plain_end(bytes, start);
-        let (key, end) = match bytes.get(plain) {
-            Some(b'"') => (self.text.get(start..plain).map(Cow::Borrowed), plain + 1),
-            _ => {
-                let end = string_end(bytes, plain)?;
-                (self.text.get(start..end - 1).map(unescape), end)
-            }
-        };
-        self.at = colon_end(bytes, end)?;
-        key.ok_or(self.invalid())
-    }
-
-    fn items(&mut self, shape: &Shape) -> Read<Vec<Node<'a>>> {
+    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<Content<'a>, A::Error> {
         let mut items = Vec::new();
-        self.nested(b'[', b']', |reader| {
-            items.push(reader.open(shape.item())?);
-            Ok(())
-        })?;
-        Ok(items)
-    }
-
-    fn nested(
-        &mut self,
-        open: u8,
-        close: u8,
-        mut item: impl FnMut(&mut Self) -> Read<()>,
-    ) -> Read<()> {
-        self.expect(open)?;
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return Err(self.invalid());
+        while let Some(item) = list.next_element_seed(self.of(self.shape.item()))? {
+            items.push(item);
         }
-        self.skip_space();
-        if self.peek() != Some(close) {
-            loop {
-                item(self)?;
-                self.skip_space();
-                if self.peek() != Some(b',') {
-                    break;
-                }
-                self.at += 1;
-                self.skip_space();
-            }
-        }
-        self.depth -= 1;
-        self.expect(close)
+        Ok(Content::List(items))
     }
-}
-
-// Nearly all of a request is closed values: what follows is where the time goes. Each function takes where something
-// begins and returns where it ends.
-
-/// Reads any value, nested ones without recursion: the depth of a text must not be that of our stack.
-fn value_end(bytes: &[u8], mut at: usize, outer_depth: u32) -> Read<usize> {
-    let mut depth = outer_depth;
-    // A bit for each open level, the innermost lowest: is it an object?
-    let mut objects: u128 = 0;
-    loop {
-        let byte = bytes.get(at).copied();
-        match byte {
-            Some(b'"') => at = string_end(bytes, at + 1)?,
-            Some(open @ (b'{' | b'[')) => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(Invalid { at });
-                }
-                let is_object = open == b'{';
-                objects = (objects << 1) | u128::from(is_object);
-                at = space_end(bytes, at + 1);
-                match bytes.get(at) {
-                    Some(b'}') if is_object => {}
-                    Some(b']') if !is_object => {}
-                    _ if is_object => {
-                        at = key_end(bytes, at)?;
-                        continue;
-                    }
-                    _ => continue,
-                }
-            }
-            Some(b't') => at = literal_end(bytes, at, b"true")?,
-            Some(b'f') => at = literal_end(bytes, at, b"false")?,
-            Some(b'n') => at = literal_end(bytes, at, b"null")?,
-            _ => at = number_end(bytes, at)?,
-        }
-        // Behind a value: close what ends here, up to the next value.
-        loop {
-            if depth == outer_depth {
-                return Ok(at);
-            }
-            let is_object = objects & 1 == 1;
-            at = space_end(bytes, at);
-            match bytes.get(at) {
-                Some(b',') => {
-                    at = space_end(bytes, at + 1);
-                    if is_object {
-                        at = key_end(bytes, at)?;
-                    }
-                    break;
-                }
-                Some(b'}') if is_object => {}
-                Some(b']') if !is_object => {}
-                _ => return Err(Invalid { at }),
-            }
-            at += 1;
-            depth -= 1;
-            objects >>= 1;
-        }
-    }
-}
-
-fn space_end(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\n' | b'\t' | b'\r') = bytes.get(at) {
-        at += 1;
-    }
-    at
-}
-
-fn expect(bytes: &[u8], at: usize, byte: u8) -> Read<usize> {
-    if bytes.get(at) == Some(&byte) {
-        Ok(at + 1)
-    } else {
-        Err(Invalid { at })
-    }
-}
-
-/// From a key to its value.
-fn key_end(bytes: &[u8], at: usize) -> Read<usize> {
-    colon_end(bytes, string_end(bytes, expect(bytes, at, b'"')?)?)
-}
-
-/// From behind a key to its value.
-fn colon_end(bytes: &[u8], at: usize) -> Read<usize> {
-    let at = expect(bytes, space_end(bytes, at), b':')?;
-    Ok(space_end(bytes, at))
-}
-
-/// From behind a string's first quote to behind its last.
-fn string_end(bytes: &[u8], mut at: usize) -> Read<usize> {
-    loop {
-        at = plain_end(bytes, at);
-        match bytes.get(at) {
-            Some(b'"') => return Ok(at + 1),
-            Some(b'\\') => at = escape_end(bytes, at + 1)?,
-            _ => return Err(Invalid { at }),
-        }
-    }
-}
-
-/// The first byte that is a quote, a backslash or a control character: eight are looked at together.
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = ONES << 7;
-    /// Sets the high bit of the lowest zero byte, of none below it, and of bytes above it maybe.
-    fn zero(word: u64) -> u64 {
-        word.wrapping_sub(ONES) & !word
-    }
-    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let word = u64::from_le_bytes(*word);
-        let quotes = zero(word ^ (ONES * b'"' as u64));
-        let backslashes = zero(word ^ (ONES * b'\\' as u64));
-        let controls = word.wrapping_sub(ONES * b' ' as u64) & !word;
-        let found = (quotes | backslashes | controls) & HIGHS;
-        if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while let Some(byte) = bytes.get(at) {
-        if matches!(byte, b'"' | b'\\' | 0..b' ') {
-            break;
-        }
-        at += 1;
-    }
-    at
-}
-
-/// From behind a backslash.
-fn escape_end(bytes: &[u8], at: usize) -> Read<usize> {
-    if let Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') = bytes.get(at) {
-        return Ok(at + 1);
-    }
-    let (unit, end) = code_unit_end(bytes, at)?;
-    match unit {
-        // A surrogate is half a character: the other half must follow.
-        0xD800..0xDC00 => match code_unit_end(bytes, expect(bytes, end, b'\\')?)? {
-            (0xDC00..0xE000, end) => Ok(end),
-            _ => Err(Invalid { at: end }),
-        },
-        0xDC00..0xE000 => Err(Invalid { at }),
-        _ => Ok(end),
-    }
-}
-
-fn code_unit_end(bytes: &[u8], at: usize) -> Read<(u32, usize)> {
-    let at = expect(bytes, at, b'u')?;
-    let digits: &[u8; 4] = bytes
-        .get(at..)
-        .and_then(<[u8]>::first_chunk)
-        .ok_or(Invalid { at })?;
-    let mut unit = 0;
-    for digit in digits {
-        let digit = char::from(*digit).to_digit(16).ok_or(Invalid { at })?;
-        unit = (unit << 4) | digit;
-    }
-    Ok((unit, at + digits.len()))
-}
-
-fn literal_end(bytes: &[u8], at: usize, word: &[u8]) -> Read<usize> {
-    let rest = bytes.get(at..).unwrap_or_default();
-    if rest.starts_with(word) {
-        Ok(at + word.len())
-    } else {
-        Err(Invalid { at })
-    }
-}
-
-fn number_end(bytes: &[u8], mut at: usize) -> Read<usize> {
-    if bytes.get(at) == Some(&b'-') {
-        at += 1;
-    }
-    at = match bytes.get(at) {
-        Some(b'0') => at + 1,
-        _ => digits_end(bytes, at)?,
-    };
-    if bytes.get(at) == Some(&b'.') {
-        at = digits_end(bytes, at + 1)?;
-    }
-    if let Some(b'e' | b'E') = bytes.get(at) {
-        at += 1;
-        if let Some(b'+' | b'-') = bytes.get(at) {
-            at += 1;
-        }
-        at = digits_end(bytes, at)?;
-    }
-    Ok(at)
-}
-
-fn digits_end(bytes: &[u8], start: usize) -> Read<usize> {
-    let mut at = start;
-    while let Some(b'0'..=b'9') = bytes.get(at) {
-        at += 1;
-    }
-    if at == start {
-        return Err(Invalid { at });
-    }
-    Ok(at)
 }

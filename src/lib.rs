@@ -3,36 +3,44 @@
 //! A request goes through the modules in one direction:
 //!
 //! ```text
-//! payload ─ request ─ target ─ inject ─ pod ─ response ─ answer
-//!              └──── json ────────────────┘
+//! payload ─ request ─ decide ─ response ─ answer
+//!                       │
+//!                       ├─ settings   what was asked for
+//!                       ├─ target     is the pod ours, which containers?   ─▶ skip
+//!                       └─ plan       what is missing, what is in the way? ─▶ pod::Edit
 //! ```
 //!
-//! [`request`] reads what the policy server sends, [`target`] says whether the pod is ours, [`inject`] what it lacks and
-//! what is in the way, [`pod`] adds it to the pod's text, and [`response`] says so. [`settings`] is the schema that
-//! `mesa-scan` writes too, and [`policy`] walks the whole way. Nothing but the entry points in this file knows waPC.
+//! [`request`] reads what the policy server sends, [`mod@decide`] goes through the rows of the table in `docs/settings.md`,
+//! and [`response`] writes the answer. [`skip`] is the table of reasons, [`messages`] has every sentence that is said of a
+//! pod, and [`pod`] reads a pod and extends its text. [`json`], [`path`] and [`pattern`] know nothing of all that.
+//! [`settings`] is the schema that `mesa-scan` writes too. Nothing but the entry points in this file knows waPC.
 
-pub mod inject;
+pub mod decide;
 pub mod json;
+pub mod messages;
+pub mod path;
+pub mod pattern;
+pub mod plan;
 pub mod pod;
-pub mod policy;
 pub mod request;
 pub mod response;
 pub mod settings;
+pub mod skip;
 pub mod target;
 
+use decide::Outcome;
 use request::Request;
-use response::Outcome;
 use settings::Settings;
-use target::{Skip, SkipReason};
+use skip::{Skip, SkipReason};
 
 /// Answers a payload of `validate`, whatever its bytes.
 #[must_use]
 pub fn validate(payload: &[u8]) -> String {
     match Request::parse(payload) {
-        Ok(request) => response::validation(policy::decide(&request)),
+        Ok(request) => response::validation(&decide::decide(&request)),
         Err(error) => {
-            let skip = Skip::with(SkipReason::MalformedRequest, error);
-            response::validation(Outcome::Skipped(skip, None))
+            let skip = Skip::with(SkipReason::MALFORMED_REQUEST, error);
+            response::validation(&Outcome::Skipped(skip, None))
         }
     }
 }

@@ -1,134 +1,75 @@
-//! What we found, as Kubewarden's `ValidationResponse`.
+//! What was decided, as Kubewarden's `ValidationResponse`.
 //!
-//! The SDK's type holds the mutated object as a parsed value, which would write the pod anew. Ours holds it as text
-//! and leaves out what is absent, which the policy server reads as null.
+//! The SDK's type holds the mutated object as a parsed value, which would write the pod anew. Ours leaves room for the
+//! pod's text behind its own members, and leaves out what is not there, which the policy server reads as null.
 
-use crate::inject::Conflict;
-use crate::json::{Quoted, quote};
+use crate::decide::Outcome;
+use crate::json::{list, object, quoted};
+use crate::messages;
 use crate::pod::Edit;
 use crate::settings::Problems;
-use crate::target::Skip;
-
-/// What is to be said of a request.
-#[derive(Debug)]
-pub enum Outcome<'a> {
-    /// Not a launcher pod, or one that has everything: accepted, and nothing is said.
-    Untouched,
-    /// Accepted without mounts. The edit holds what the pod gets all the same: a record of the reason, or a
-    /// node selector.
-    Skipped(Skip, Option<Edit<'a>>),
-    /// Accepted with what was missing.
-    Injected {
-        /// What is added.
-        edit: Edit<'a>,
-        /// What the pod has now, for the audit log.
-        status: String,
-    },
-    /// Rejected.
-    Rejected(Vec<Conflict>),
-}
 
 /// The HTTP status of a rejection: the pod conflicts with what the settings ask for.
 const CONFLICT: u16 = 409;
 
-/// The longest warning that clients show whole, in characters.
-const WARNING_LENGTH: usize = 120;
-
 /// The answer to `validate`.
 #[must_use]
-pub fn validation(outcome: Outcome<'_>) -> String {
+pub fn validation(outcome: &Outcome<'_>) -> String {
     match outcome {
-        Outcome::Untouched => "{\"accepted\":true}".to_owned(),
-        Outcome::Injected { edit, status } => {
-            let mut response = String::from("{\"accepted\":true");
-            mutated_object(&edit, &mut response);
-            audit_annotations(&[("injected", &status)], &mut response);
-            response + "}"
+        Outcome::Untouched => response(true, []),
+        Outcome::Injected { edit, injected } => {
+            let audit = object([("injected", quoted(injected))]);
+            with_object(response(true, [("audit_annotations", audit)]), edit)
         }
         Outcome::Skipped(skip, edit) => {
-            let mut response = String::from("{\"accepted\":true");
-            if let Some(edit) = edit {
-                mutated_object(&edit, &mut response);
-            }
-            let text = skip.reason.text();
+            let reason = ("skip-reason", quoted(skip.reason.id));
             let details = skip.details.join("; ");
-            let mut audit = vec![("skip-reason", text.id)];
-            if !details.is_empty() {
-                audit.push(("skip-detail", &details));
+            let detail = Some(("skip-detail", quoted(&details))).filter(|_| !details.is_empty());
+            let audit = object([reason].into_iter().chain(detail));
+            let warnings = || {
+                let warnings = messages::warnings(skip);
+                let warnings: Vec<String> = warnings.iter().map(|it| quoted(it)).collect();
+                ("warnings", list(&warnings))
+            };
+            let warnings = skip.reason.warns.then(warnings);
+            let audit = [("audit_annotations", audit)];
+            let response = response(true, audit.into_iter().chain(warnings));
+            match edit {
+                Some(edit) => with_object(response, edit),
+                None => response,
             }
-            audit_annotations(&audit, &mut response);
-            if text.warns {
-                warnings(text.sentence, &skip.details, &mut response);
-            }
-            response + "}"
         }
         Outcome::Rejected(conflicts) => {
-            let conflicts: Vec<String> = conflicts.iter().map(Conflict::to_string).collect();
-            let message = format!("mesa-injector: conflict: {}", conflicts.join("; "));
-            let message = Quoted(&message);
-            format!("{{\"accepted\":false,\"message\":{message},\"code\":{CONFLICT}}}")
+            let message = quoted(&messages::rejection(conflicts));
+            response(
+                false,
+                [("message", message), ("code", CONFLICT.to_string())],
+            )
         }
     }
 }
 
-fn mutated_object(edit: &Edit<'_>, response: &mut String) {
-    // The pod is nearly all of the answer: room for it and the rest, so that it is copied only once.
-    response.reserve(edit.len() + 1024);
-    response.push_str(",\"mutated_object\":");
-    edit.write(response);
-}
-
-fn audit_annotations(annotations: &[(&str, &str)], response: &mut String) {
-    let mut open = ",\"audit_annotations\":{";
-    for (key, value) in annotations {
-        response.push_str(open);
-        quote(key, response);
-        response.push(':');
-        quote(value, response);
-        open = ",";
-    }
-    response.push('}');
-}
-
-/// One warning for each detail, or one without.
-fn warnings(sentence: &str, details: &[String], response: &mut String) {
-    let mut open = ",\"warnings\":[";
-    let mut warn = |warning: String| {
-        response.push_str(open);
-        quote(&shortened(&warning), response);
-        open = ",";
-    };
-    if details.is_empty() {
-        warn(format!("mesa-injector: nothing injected: {sentence}"));
-    }
-    for detail in details {
-        warn(format!(
-            "mesa-injector: nothing injected: {sentence}: {detail}"
-        ));
-    }
-    response.push(']');
-}
-
-fn shortened(warning: &str) -> String {
-    if warning.chars().count() <= WARNING_LENGTH {
-        return warning.to_owned();
-    }
-    warning
-        .chars()
-        .take(WARNING_LENGTH - 1)
-        .chain(['…'])
-        .collect()
+fn response(accepted: bool, members: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let accepted = [("accepted", accepted.to_string())];
+    object(accepted.into_iter().chain(members))
 }
 
 /// The answer to `validate_settings`.
 #[must_use]
 pub fn settings_validation(problems: Option<&Problems>) -> String {
-    match problems {
-        None => "{\"valid\":true}".to_owned(),
-        Some(problems) => {
-            let message = problems.to_string();
-            let message = Quoted(&message);
-            format!("{{\"valid\":false,\"message\":{message}}}")
-        }
-    }
+    let message = problems.map(|problems| ("message", quoted(&problems.to_string())));
+    let valid = [("valid", problems.is_none().to_string())];
+    object(valid.into_iter().chain(message))
+}
+
+/// Adds the pod as the last member of a response.
+fn with_object(mut response: String, edit: &Edit<'_>) -> String {
+    const KEY: &str = ",\"mutated_object\":";
+    response.pop();
+    // The pod is nearly all of the answer: it is copied only once.
+    response.reserve_exact(KEY.len() + edit.len() + 1);
+    response.push_str(KEY);
+    edit.write(&mut response);
+    response.push('}');
+    response
 }

@@ -12,6 +12,8 @@ use std::fmt;
 
 pub use rules::{derived_name, is_glibc_name};
 
+use crate::path::CleanPath;
+
 /// What the policy does, as the user set it. The JSON keys are documented in `docs/settings.md`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -53,8 +55,8 @@ pub struct Volume {
 pub enum Source {
     /// A file or directory of the node.
     HostPath {
-        /// Absolute path on the node.
-        path: Cow<'static, str>,
+        /// The path on the node.
+        path: CleanPath<'static>,
         /// What the kubelet must find there before it starts the container.
         kind: HostPathType,
     },
@@ -62,7 +64,7 @@ pub enum Source {
     Image {
         /// The image reference, best by digest.
         reference: String,
-        /// When the kubelet pulls; the API server decides where this is absent.
+        /// When the kubelet pulls; the API server decides where there is none.
         pull_policy: Option<PullPolicy>,
     },
 }
@@ -70,9 +72,9 @@ pub enum Source {
 /// Where in a container a volume appears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Absolute path in the container, unique among all mounts.
-    pub path: Cow<'static, str>,
-    /// The part of the volume that is mounted; all of it where absent.
+    /// The path in the container, unique among all mounts.
+    pub path: CleanPath<'static>,
+    /// The part of the volume that is mounted, a clean relative path; all of it where there is none.
     pub sub_path: Option<String>,
 }
 
@@ -105,17 +107,19 @@ pub enum OnConflict {
     Reject,
 }
 
-/// Which pods are ours; a list that is empty matches all.
+/// Which pods are ours; a list that is empty matches all. All but the labels are patterns, see [`crate::pattern`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
     /// Labels that the pod must have.
     pub labels: Vec<(String, String)>,
-    /// Patterns with at most one `*`: a target container must ask for a resource of such a name.
+    /// A target container must ask for a resource of such a name.
     pub resources: Vec<String>,
-    /// The pod must be created by one of these user names.
+    /// A user of such a name must create the pod.
     pub creators: Vec<String>,
-    /// The pod must be owned by an object of one of these kinds.
+    /// An object of such a kind must own the pod.
     pub owners: Vec<String>,
+    /// A target container must run such an image.
+    pub images: Vec<String>,
 }
 
 /// Everything that is wrong with the settings; displayed as one problem a line.
@@ -123,7 +127,7 @@ pub struct Match {
 pub struct Problems(Vec<String>);
 
 impl Problems {
-    /// The problems in the order of the schema, each with its place, its value and the mend.
+    /// The problems in the order of the schema, each with its place, its value and the fix.
     #[must_use]
     pub fn as_slice(&self) -> &[String] {
         &self.0
@@ -138,27 +142,38 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// What a value is called in Kubernetes and in the settings; the tables have every value.
+fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
+    let found = names.iter().find(|(_, named)| named == value);
+    found.map_or("", |(name, _)| name)
+}
+
 impl HostPathType {
+    const NAMES: [(&'static str, Self); 2] = [("File", Self::File), ("Directory", Self::Directory)];
+
     /// The name that Kubernetes and the settings use.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            HostPathType::File => "File",
-            HostPathType::Directory => "Directory",
-        }
+        name_of(&Self::NAMES, &self)
     }
 }
 
 impl PullPolicy {
+    const NAMES: [(&'static str, Self); 3] = [
+        ("Always", Self::Always),
+        ("Never", Self::Never),
+        ("IfNotPresent", Self::IfNotPresent),
+    ];
+
     /// The name that Kubernetes and the settings use.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            PullPolicy::Always => "Always",
-            PullPolicy::Never => "Never",
-            PullPolicy::IfNotPresent => "IfNotPresent",
-        }
+        name_of(&Self::NAMES, &self)
     }
+}
+
+impl OnConflict {
+    const NAMES: [(&'static str, Self); 2] = [("skip", Self::Skip), ("reject", Self::Reject)];
 }
 
 /// What the incumbent webhook promises to mount.
@@ -189,6 +204,7 @@ impl Default for Settings {
                 resources: Vec::new(),
                 creators: Vec::new(),
                 owners: Vec::new(),
+                images: Vec::new(),
             },
             inject_by_default: true,
             node_selector: Vec::new(),
@@ -203,11 +219,11 @@ fn default_volumes() -> Vec<Volume> {
     let volume = |(name, path, kind)| Volume {
         name: Cow::Borrowed(name),
         source: Source::HostPath {
-            path: Cow::Borrowed(path),
+            path: CleanPath::new(path),
             kind,
         },
         mounts: vec![Mount {
-            path: Cow::Borrowed(path),
+            path: CleanPath::new(path),
             sub_path: None,
         }],
     };
@@ -215,7 +231,7 @@ fn default_volumes() -> Vec<Volume> {
 }
 
 impl Settings {
-    /// Reads settings from JSON; a key that is absent or `null` has its default.
+    /// Reads settings from JSON; a key that is missing or `null` has its default.
     ///
     /// ```
     /// use mesa_injector::settings::Settings;

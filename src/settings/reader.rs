@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::Problems;
-use crate::json::{Node, Quoted};
+use crate::json::{Member, Node, quoted};
 
 /// Where a value stands, as in `hostPaths[3].mountPath`.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ impl fmt::Display for Place<'_> {
         match self.step {
             Step::Field(name) if parent.parent.is_none() => f.write_str(name),
             Step::Field(name) => write!(f, ".{name}"),
-            Step::Key(key) => write!(f, "[{}]", Quoted(key)),
+            Step::Key(key) => write!(f, "[{}]", quoted(key)),
             Step::Index(index) => write!(f, "[{index}]"),
             Step::Root => Ok(()),
         }
@@ -74,10 +74,50 @@ pub(super) struct Reader {
     problems: Vec<String>,
 }
 
-/// The members of an object whose keys are known.
+/// A key of an object, with what a form sends for it when its field is left empty.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    name: &'static str,
+    is_empty_field: fn(&Node<'_>) -> bool,
+}
+
+/// A key whose value is a string, an empty one where a form's field is left empty.
+pub(super) const fn text(name: &'static str) -> Key {
+    Key {
+        name,
+        is_empty_field: |value| value.text == "\"\"",
+    }
+}
+
+/// A key whose value is a list, `{}` where a form's field is left empty.
+pub(super) const fn list(name: &'static str) -> Key {
+    Key {
+        name,
+        is_empty_field: |value| value.members().is_some_and(<[_]>::is_empty),
+    }
+}
+
+/// A key whose value is an object, `[]` where a form's field is left empty.
+pub(super) const fn object(name: &'static str) -> Key {
+    Key {
+        name,
+        is_empty_field: |value| value.items().is_some_and(<[_]>::is_empty),
+    }
+}
+
+/// A key whose value no form leaves empty: a boolean, or a string that must be there.
+pub(super) const fn filled(name: &'static str) -> Key {
+    Key {
+        name,
+        is_empty_field: |_| false,
+    }
+}
+
+/// An object that is being read, and the keys that it was asked for.
 pub(super) struct Fields<'v> {
     place: Place<'v>,
     object: &'v Node<'v>,
+    asked: Vec<&'static str>,
 }
 
 impl Reader {
@@ -102,34 +142,37 @@ impl Reader {
         self.refuse(place, value, &format!("is not {expected}"));
     }
 
-    /// An object with no other keys than `keys`.
-    pub(super) fn fields<'v>(
+    /// An object, and no other keys in it than those that `read` asks for.
+    pub(super) fn object<'v, T>(
         &mut self,
         place: &Place<'v>,
-        object: &'v Node<'v>,
-        keys: &[&str],
-    ) -> Option<Fields<'v>> {
-        for (key, _) in self.members(place, object)? {
-            if keys.contains(&&**key) {
+        value: &'v Node<'v>,
+        read: impl FnOnce(&mut Self, &mut Fields<'v>) -> Option<T>,
+    ) -> Option<T> {
+        let members = self.members(place, value)?;
+        let mut fields = Fields {
+            place: *place,
+            object: value,
+            asked: Vec::new(),
+        };
+        let before = self.problems.len();
+        let read = read(self, &mut fields);
+        let mut unknown = Reader::default();
+        for (key, _) in members {
+            if fields.asked.contains(&&**key) {
                 continue;
             }
-            let problem = match nearest(key, keys) {
+            let problem = match nearest(key, &fields.asked) {
                 Some(nearest) => format!("no such key; did you mean {nearest}?"),
-                None => format!("no such key; the keys are {}", keys.join(", ")),
+                None => format!("no such key; the keys are {}", fields.asked.join(", ")),
             };
-            self.problem(&place.field(key), problem);
+            unknown.problem(&place.field(key), problem);
         }
-        Some(Fields {
-            place: *place,
-            object,
-        })
+        self.problems.splice(before..before, unknown.problems);
+        read
     }
 
-    fn members<'v>(
-        &mut self,
-        place: &Place<'_>,
-        value: &'v Node<'v>,
-    ) -> Option<&'v [(Cow<'v, str>, Node<'v>)]> {
+    fn members<'v>(&mut self, place: &Place<'_>, value: &'v Node<'v>) -> Option<&'v [Member<'v>]> {
         let members = value.members();
         if members.is_none() {
             self.mismatch(place, value, "an object; write one in { }");
@@ -179,12 +222,9 @@ impl Reader {
         let chosen = choices.iter().find(|(name, _)| *name == word);
         if chosen.is_none() {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            let mend = nearest(&word, &names).map_or_else(|| names.join(" or "), str::to_owned);
-            self.mismatch(
-                place,
-                value,
-                &format!("one of {}; write {mend}", names.join(", ")),
-            );
+            let fix = nearest(&word, &names).map_or_else(|| names.join(" or "), str::to_owned);
+            let expected = format!("one of {}; write {fix}", names.join(", "));
+            self.mismatch(place, value, &expected);
         }
         chosen.map(|(_, choice)| *choice)
     }
@@ -232,49 +272,66 @@ impl Reader {
 const MAX_COUNT: u64 = i64::MAX as u64;
 
 impl<'v> Fields<'v> {
-    /// A member, unless it is absent or `null`.
-    pub(super) fn value(&self, name: &str) -> Option<&'v Node<'v>> {
-        self.object.get(name)
+    /// A member, unless it is missing, `null` or what a form sends for an empty field.
+    pub(super) fn value(&mut self, key: Key) -> Option<&'v Node<'v>> {
+        if !self.asked.contains(&key.name) {
+            self.asked.push(key.name);
+        }
+        let value = self.object.get(key.name);
+        value.filter(|value| !(key.is_empty_field)(value))
     }
 
-    /// Reads a member with `read`, unless it is absent or `null`.
+    /// Reads a member, if there is one.
     pub(super) fn get<T>(
-        &self,
+        &mut self,
         reader: &mut Reader,
-        name: &str,
+        key: Key,
         read: impl FnOnce(&mut Reader, &Place<'_>, &'v Node<'v>) -> Option<T>,
     ) -> Option<T> {
-        read(reader, &self.place.field(name), self.value(name)?)
+        let value = self.value(key)?;
+        read(reader, &self.place.field(key.name), value)
     }
 
-    /// Reads a member into its place; where it is absent, `null` or wrong, what is there stays.
-    pub(super) fn set<T>(
-        &self,
+    /// Reads a member; where there is none, `default` stands for it, and where it is wrong, nothing.
+    pub(super) fn get_or<T>(
+        &mut self,
         reader: &mut Reader,
-        name: &str,
+        key: Key,
+        default: Option<T>,
+        read: impl FnOnce(&mut Reader, &Place<'_>, &'v Node<'v>) -> Option<T>,
+    ) -> Option<T> {
+        match self.value(key) {
+            Some(_) => self.get(reader, key, read),
+            None => default,
+        }
+    }
+
+    /// Reads a member into its place; where there is none, or it is wrong, what is there stays.
+    pub(super) fn set<T>(
+        &mut self,
+        reader: &mut Reader,
+        key: Key,
         target: &mut T,
         read: impl FnOnce(&mut Reader, &Place<'_>, &'v Node<'v>) -> Option<T>,
     ) {
-        if let Some(value) = self.get(reader, name, read) {
+        if let Some(value) = self.get(reader, key, read) {
             *target = value;
         }
     }
 
-    /// Like [`Fields::get`], and absence is a problem; `mend` is what to write.
+    /// Reads a member; that there is none is a problem, and `fix` is what to write.
     pub(super) fn require<T>(
-        &self,
+        &mut self,
         reader: &mut Reader,
-        name: &str,
-        mend: &str,
+        key: Key,
+        fix: &str,
         read: impl FnOnce(&mut Reader, &Place<'_>, &'v Node<'v>) -> Option<T>,
     ) -> Option<T> {
-        if self.value(name).is_none() {
-            reader.problem(
-                &self.place.field(name),
-                format_args!("missing; write {mend}"),
-            );
+        if self.value(key).is_none() {
+            let place = self.place.field(key.name);
+            reader.problem(&place, format_args!("missing; write {fix}"));
         }
-        self.get(reader, name, read)
+        self.get(reader, key, read)
     }
 }
 

@@ -1,4 +1,6 @@
-//! What a path, a name and a label may be.
+//! What a path, a name, a label and a resource pattern may be.
+
+use crate::path::CleanPath;
 
 /// Directories of the node of which a pod gets nothing: nothing in them is a library, and much of it is power
 /// over the node.
@@ -38,36 +40,15 @@ const GLIBC: [&str; 18] = [
     "libutil",
 ];
 
-/// A path without what `.`, `..` and extra slashes say.
-pub(super) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
-/// Whether a path goes from the root straight to its end.
-pub(super) fn is_clean(path: &str) -> bool {
-    let mut parts = path.split('/');
-    parts.next() == Some("") && (path == "/" || parts.all(|part| !matches!(part, "" | "." | "..")))
-}
-
 /// What a host path has to do with a directory that is the node's alone, as in `inside /proc`.
-pub(super) fn node_only(path: &str) -> Option<String> {
-    if path == "/" {
+pub(super) fn node_only(path: &CleanPath<'_>) -> Option<String> {
+    if *path == "/" {
         return Some("all of the node".to_owned());
     }
     NODE_ONLY.into_iter().find_map(|directory| {
-        if path == directory || is_inside(path, directory) {
+        if *path == directory || path.is_below(directory) {
             Some(format!("in {directory} of the node"))
-        } else if is_inside(directory, path) {
+        } else if CleanPath::new(directory).is_below(path) {
             Some(format!("above {directory} of the node"))
         } else {
             None
@@ -97,25 +78,22 @@ pub fn is_glibc_name(path: &str) -> bool {
 }
 
 /// Whether a path is, or is above, a directory in which the C library lives.
-pub(super) fn covers_glibc(path: &str) -> bool {
-    path == "/"
+pub(super) fn covers_glibc(path: &CleanPath<'_>) -> bool {
+    *path == "/"
         || LIBRARY_DIRECTORIES.into_iter().any(|directory| {
             let multiarch = || {
                 let below = path.strip_prefix(directory)?.strip_prefix('/')?;
                 Some(!below.contains('/') && is_multiarch(below))
             };
-            path == directory || is_inside(directory, path) || multiarch() == Some(true)
+            *path == directory
+                || CleanPath::new(directory).is_below(path)
+                || multiarch() == Some(true)
         })
 }
 
 /// Debian's names of architectures, as in `x86_64-linux-gnu`.
 fn is_multiarch(name: &str) -> bool {
     name.split('-').any(|part| part == "linux")
-}
-
-fn is_inside(path: &str, directory: &str) -> bool {
-    path.strip_prefix(directory)
-        .is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn base_name(path: &str) -> &str {
@@ -188,4 +166,43 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(inner)
         && text.starts_with(outer)
         && text.ends_with(outer)
+}
+
+/// Whether some resource has a name that fits a pattern: the pattern becomes one when its stars are filled in.
+pub(super) fn fits_a_resource(pattern: &str) -> bool {
+    let parts: Vec<&str> = pattern.split('*').collect();
+    // Nothing in the place of each star, a letter, or a letter and in one of them the slash behind a domain.
+    ["", "a"].into_iter().any(|filling| {
+        is_qualified_name(&parts.join(filling))
+            || (1..parts.len()).any(|star| {
+                let (before, behind) = parts.split_at_checked(star).unwrap_or_default();
+                let slash = [before.join(filling), behind.join(filling)].join("a/a");
+                is_qualified_name(&slash)
+            })
+    })
+}
+
+/// The resource pattern that one which fits no resource most likely meant.
+pub(super) fn nearest_resource(pattern: &str) -> Option<String> {
+    let (domain, name) = match pattern.trim().split_once('/') {
+        Some((domain, name)) => (Some(domain.to_ascii_lowercase()), name),
+        None => (None, pattern.trim()),
+    };
+    // KubeVirt names a mediated device's resource after its type, with `_` for each space.
+    let letter = |letter: char| match letter {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' | '*' => letter,
+        _ => '_',
+    };
+    let name: String = name.trim().chars().map(letter).collect();
+    let name = match name.trim_matches(['-', '_', '.']) {
+        "" => "*",
+        name => name,
+    };
+    let nearest = match domain {
+        Some(domain) if !domain.trim().is_empty() => format!("{}/{name}", domain.trim()),
+        // That would be any resource.
+        _ if name == "*" => return None,
+        _ => name.to_owned(),
+    };
+    fits_a_resource(&nearest).then_some(nearest)
 }

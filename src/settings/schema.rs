@@ -2,46 +2,17 @@
 
 use std::borrow::Cow;
 
-use super::reader::{Place, Reader};
+use super::reader::{Place, Reader, filled, list, object, text};
 use super::{
     ALL_CONTAINERS, HostPathType, Match, Mount, OnConflict, Problems, PullPolicy, Settings, Source,
     Volume, rules,
 };
-use crate::json::{Node, Quoted, Shape};
-
-const SETTINGS: [&str; 9] = [
-    "hostPaths",
-    "images",
-    "containers",
-    "match",
-    "injectByDefault",
-    "nodeSelector",
-    "resources",
-    "onConflict",
-    "annotate",
-];
-const HOST_PATH: [&str; 4] = ["path", "type", "mountPath", "name"];
-const IMAGE: [&str; 4] = ["name", "reference", "pullPolicy", "mounts"];
-const IMAGE_MOUNT: [&str; 2] = ["subPath", "mountPath"];
-const MATCH: [&str; 4] = ["labels", "resources", "creators", "owners"];
-
-const HOST_PATH_TYPES: [(&str, HostPathType); 2] = [
-    ("File", HostPathType::File),
-    ("Directory", HostPathType::Directory),
-];
-const PULL_POLICIES: [(&str, PullPolicy); 3] = [
-    ("Always", PullPolicy::Always),
-    ("Never", PullPolicy::Never),
-    ("IfNotPresent", PullPolicy::IfNotPresent),
-];
-const ON_CONFLICT: [(&str, OnConflict); 2] =
-    [("skip", OnConflict::Skip), ("reject", OnConflict::Reject)];
+use crate::json::{Node, Shape, quoted};
+use crate::path::CleanPath;
 
 pub(super) fn read(json: &str) -> Result<Settings, Problems> {
-    let value = Node::parse(json, &Shape::Tree).map_err(|error| {
-        let problem = format!("settings: not JSON from byte {} on", error.at);
-        Problems(vec![problem])
-    })?;
+    let value = Node::parse(json, &Shape::Tree)
+        .map_err(|error| Problems(vec![format!("settings: not JSON: {error}")]))?;
     let mut reader = Reader::default();
     let settings = if value.is_null() {
         Some(Settings::default())
@@ -52,143 +23,157 @@ pub(super) fn read(json: &str) -> Result<Settings, Problems> {
 }
 
 fn settings(reader: &mut Reader, value: &Node<'_>) -> Option<Settings> {
-    let fields = reader.fields(&Place::ROOT, value, &SETTINGS)?;
-    let mut read = Settings::default();
-    let host_paths = fields.get(reader, "hostPaths", |reader, place, value| {
-        reader.list(place, value, host_path)
-    });
-    let images = fields.get(reader, "images", |reader, place, value| {
-        reader.list(place, value, image)
-    });
-    let images = images.unwrap_or_default();
-    unique(reader, host_paths.as_deref().unwrap_or_default(), &images);
-    if host_paths.is_some() || !images.is_empty() {
-        let host_paths = host_paths.unwrap_or_default().into_iter();
-        read.volumes = host_paths.chain(images).flatten().collect();
-    }
-    fields.set(reader, "containers", &mut read.containers, containers);
-    fields.set(reader, "match", &mut read.matches, matches);
-    fields.set(
-        reader,
-        "injectByDefault",
-        &mut read.inject_by_default,
-        Reader::boolean,
-    );
-    fields.set(reader, "nodeSelector", &mut read.node_selector, labels);
-    fields.set(reader, "resources", &mut read.resources, extended_resources);
-    fields.set(reader, "onConflict", &mut read.on_conflict, on_conflict);
-    fields.set(reader, "annotate", &mut read.annotate, Reader::boolean);
-    Some(read)
-}
-
-fn on_conflict(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<OnConflict> {
-    reader.choice(place, value, &ON_CONFLICT)
+    reader.object(&Place::ROOT, value, |reader, fields| {
+        let mut read = Settings::default();
+        let host_paths = fields.get(reader, list("hostPaths"), |reader, place, value| {
+            reader.list(place, value, host_path)
+        });
+        let images = fields.get(reader, list("images"), |reader, place, value| {
+            reader.list(place, value, image)
+        });
+        let images = images.unwrap_or_default();
+        unique(reader, host_paths.as_deref().unwrap_or_default(), &images);
+        if host_paths.is_some() || !images.is_empty() {
+            let host_paths = host_paths.unwrap_or_default().into_iter();
+            read.volumes = host_paths.chain(images).flatten().collect();
+        }
+        let Settings {
+            containers,
+            matches,
+            inject_by_default,
+            node_selector,
+            resources,
+            on_conflict,
+            annotate,
+            volumes: _,
+        } = &mut read;
+        fields.set(reader, list("containers"), containers, container_names);
+        fields.set(reader, object("match"), matches, match_);
+        let flag = Reader::boolean;
+        fields.set(reader, filled("injectByDefault"), inject_by_default, flag);
+        fields.set(reader, object("nodeSelector"), node_selector, labels);
+        fields.set(reader, object("resources"), resources, extended_resources);
+        fields.set(
+            reader,
+            text("onConflict"),
+            on_conflict,
+            |reader, place, value| reader.choice(place, value, &OnConflict::NAMES),
+        );
+        fields.set(reader, filled("annotate"), annotate, flag);
+        Some(read)
+    })
 }
 
 fn host_path(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Volume> {
-    let fields = reader.fields(place, value, &HOST_PATH)?;
-    let written = fields.value("path").and_then(Node::as_str);
-    let is_library = written.is_some_and(|path| rules::is_library_name(&path));
-    let kind = if is_library && fields.value("type").is_none() {
-        Some(HostPathType::File)
-    } else {
+    reader.object(place, value, |reader, fields| {
+        let path = filled("path");
+        let written = fields.value(path).and_then(Node::as_str);
+        let is_library = written.is_some_and(|path| rules::is_library_name(&path));
         let kind = |reader: &mut Reader, place: &Place<'_>, value: &Node<'_>| {
-            reader.choice(place, value, &HOST_PATH_TYPES)
+            reader.choice(place, value, &HostPathType::NAMES)
         };
-        fields.require(reader, "type", "File or Directory", kind)
-    };
-    let example = "the path on the node, as in /usr/lib64/libGL.so.1";
-    let path = fields.require(reader, "path", example, |reader, place, value| {
-        node_path(reader, place, value, kind)
-    });
-    let mount_path = match fields.value("mountPath") {
-        Some(_) => fields.get(reader, "mountPath", |reader, place, value| {
+        let kind = if is_library {
+            fields.get_or(reader, text("type"), Some(HostPathType::File), kind)
+        } else {
+            fields.require(reader, text("type"), "File or Directory", kind)
+        };
+        let example = "the path on the node, as in /usr/lib64/libGL.so.1";
+        let path = fields.require(reader, path, example, |reader, place, value| {
+            node_path(reader, place, value, kind)
+        });
+        let mount_path = |reader: &mut Reader, place: &Place<'_>, value: &Node<'_>| {
             mount_path(reader, place, value, kind)
-        }),
-        None => path.clone(),
-    };
-    let name = match fields.value("name") {
-        Some(_) => fields.get(reader, "name", dns_label),
-        None => path.as_deref().map(rules::derived_name),
-    };
-    Some(Volume {
-        name: Cow::Owned(name?),
-        source: Source::HostPath {
-            path: Cow::Owned(path?),
-            kind: kind?,
-        },
-        mounts: vec![Mount {
-            path: Cow::Owned(mount_path?),
-            sub_path: None,
-        }],
+        };
+        let mount_path = fields.get_or(reader, text("mountPath"), path.clone(), mount_path);
+        let derived = path.as_deref().map(rules::derived_name);
+        let name = fields.get_or(reader, text("name"), derived, dns_label);
+        Some(Volume {
+            name: Cow::Owned(name?),
+            source: Source::HostPath {
+                path: path?,
+                kind: kind?,
+            },
+            mounts: vec![Mount {
+                path: mount_path?,
+                sub_path: None,
+            }],
+        })
     })
 }
 
 fn image(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Volume> {
-    let fields = reader.fields(place, value, &IMAGE)?;
-    let name = fields.require(reader, "name", "a volume name", dns_label);
-    let example = "an image reference, as in registry.example/mesa@sha256:…";
-    let reference = fields.require(reader, "reference", example, image_reference);
-    let pull_policy = match fields.value("pullPolicy") {
-        Some(_) => fields.get(reader, "pullPolicy", |reader, place, value| {
-            reader.choice(place, value, &PULL_POLICIES).map(Some)
-        }),
-        None => Some(None),
-    };
-    let example =
-        "at least one, as in {subPath: lib, mountPath: /usr/lib64/glibc-hwcaps/x86-64-v2}";
-    let mounts = fields.require(reader, "mounts", example, |reader, place, value| {
-        let mounts = reader.list(place, value, image_mount)?;
-        if mounts.is_empty() {
-            reader.refuse(place, value, &format!("is empty; write {example}"));
-            return None;
-        }
-        mounts.into_iter().collect()
-    });
-    Some(Volume {
-        name: Cow::Owned(name?),
-        source: Source::Image {
-            reference: reference?,
-            pull_policy: pull_policy?,
-        },
-        mounts: mounts?,
+    reader.object(place, value, |reader, fields| {
+        let name = fields.require(reader, filled("name"), "a volume name", dns_label);
+        let example = "an image reference, as in registry.example/mesa@sha256:…";
+        let reference = fields.require(reader, filled("reference"), example, no_spaces);
+        let policy = |reader: &mut Reader, place: &Place<'_>, value: &Node<'_>| {
+            reader.choice(place, value, &PullPolicy::NAMES).map(Some)
+        };
+        let pull_policy = fields.get_or(reader, text("pullPolicy"), Some(None), policy);
+        let example =
+            "at least one, as in {subPath: lib, mountPath: /usr/lib64/glibc-hwcaps/x86-64-v2}";
+        let mounts = fields.require(reader, list("mounts"), example, |reader, place, value| {
+            let mounts = reader.list(place, value, image_mount)?;
+            if mounts.is_empty() {
+                reader.refuse(place, value, &format!("is empty; write {example}"));
+                return None;
+            }
+            mounts.into_iter().collect()
+        });
+        Some(Volume {
+            name: Cow::Owned(name?),
+            source: Source::Image {
+                reference: reference?,
+                pull_policy: pull_policy?,
+            },
+            mounts: mounts?,
+        })
     })
 }
 
-fn image_reference(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<String> {
-    let reference = reader.string(place, value)?;
-    if reference.contains(|letter: char| letter <= ' ') {
+/// A string in which a space can only be a mistake, such as an image's reference.
+fn no_spaces(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<String> {
+    let string = reader.string(place, value)?;
+    if string.contains(|letter: char| letter <= ' ') {
         reader.refuse(place, value, "has a space in it; remove it");
         return None;
     }
-    Some(reference)
+    Some(string)
 }
 
 fn image_mount(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Mount> {
-    let fields = reader.fields(place, value, &IMAGE_MOUNT)?;
-    let sub_path = match fields.value("subPath") {
-        Some(_) => fields.get(reader, "subPath", sub_path).map(Some),
-        None => Some(None),
-    };
-    let example = "the path in the container";
-    let mount_path = fields.require(reader, "mountPath", example, |reader, place, value| {
-        mount_path(reader, place, value, None)
-    });
-    Some(Mount {
-        path: Cow::Owned(mount_path?),
-        sub_path: sub_path?,
+    reader.object(place, value, |reader, fields| {
+        let part = |reader: &mut Reader, place: &Place<'_>, value: &Node<'_>| {
+            sub_path(reader, place, value).map(Some)
+        };
+        let sub_path = fields.get_or(reader, text("subPath"), Some(None), part);
+        let example = "the path in the container";
+        let path = fields.require(
+            reader,
+            filled("mountPath"),
+            example,
+            |reader, place, value| mount_path(reader, place, value, None),
+        );
+        Some(Mount {
+            path: path?,
+            sub_path: sub_path?,
+        })
     })
 }
 
 fn sub_path(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<String> {
     let path = reader.string(place, value)?;
-    let clean = rules::clean(&path);
+    let clean = CleanPath::new(&*path);
     let clean = clean.trim_start_matches('/');
-    if path != clean {
+    if clean.is_empty() {
+        reader.refuse(place, value, "is all of the image; leave it out");
+    } else if let Some(problem) = unusual(clean) {
+        reader.refuse(place, value, &problem);
+    } else if rules::is_glibc_name(clean) {
+        reader.refuse(place, value, OF_GLIBC);
+    } else if path != clean {
         let problem = format!("is not a clean relative path; write {clean}");
         reader.refuse(place, value, &problem);
-    } else if rules::is_glibc_name(&path) {
-        reader.refuse(place, value, OF_GLIBC);
     } else {
         return Some(path);
     }
@@ -203,20 +188,22 @@ fn node_path(
     place: &Place<'_>,
     value: &Node<'_>,
     kind: Option<HostPathType>,
-) -> Option<String> {
-    let path = absolute_path(reader, place, value, kind)?;
-    if let Some(what) = rules::node_only(&path) {
-        let problem = format!("is {what}, which no pod is given; name the libraries themselves");
-        reader.refuse(place, value, &problem);
-    } else if rules::is_glibc_name(&path) {
-        reader.refuse(place, value, OF_GLIBC);
-    } else if rules::covers_glibc(&path) {
-        let problem = "holds glibc, which must be the image's own; name the libraries themselves";
-        reader.refuse(place, value, problem);
-    } else {
-        return Some(path);
-    }
-    None
+) -> Option<CleanPath<'static>> {
+    clean_path(reader, place, value, kind, |path| {
+        if let Some(what) = rules::node_only(path) {
+            let problem =
+                format!("is {what}, which no pod is given; name the libraries themselves");
+            Some(problem.into())
+        } else if rules::is_glibc_name(path) {
+            Some(OF_GLIBC.into())
+        } else if rules::covers_glibc(path) {
+            let problem =
+                "holds glibc, which must be the image's own; name the libraries themselves";
+            Some(problem.into())
+        } else {
+            None
+        }
+    })
 }
 
 /// A path in the container at which something may be mounted.
@@ -225,47 +212,63 @@ fn mount_path(
     place: &Place<'_>,
     value: &Node<'_>,
     kind: Option<HostPathType>,
-) -> Option<String> {
-    let path = absolute_path(reader, place, value, kind)?;
-    let problem = if path.contains(':') {
-        "has a colon, which Kubernetes refuses in a mount path; write another"
-    } else if rules::is_glibc_name(&path) {
-        OF_GLIBC
-    } else if rules::covers_glibc(&path) {
-        "would hide the image's glibc; write a path below it"
-    } else {
-        return Some(path);
-    };
-    reader.refuse(place, value, problem);
-    None
+) -> Option<CleanPath<'static>> {
+    clean_path(reader, place, value, kind, |path| {
+        let problem = if path.contains(':') {
+            "has a colon, which Kubernetes refuses in a mount path; write another"
+        } else if rules::is_glibc_name(path) {
+            OF_GLIBC
+        } else if rules::covers_glibc(path) {
+            "would hide the image's glibc; write a path below it"
+        } else {
+            return None;
+        };
+        Some(problem.into())
+    })
 }
 
 /// The longest path that Linux takes, in bytes, with the zero behind it.
 const PATH_MAX: usize = 4096;
 
+/// What no path may be, however it is written.
+fn unusual(path: &str) -> Option<String> {
+    if path.len() >= PATH_MAX {
+        let problem = format!("has {} bytes; write {} at most", path.len(), PATH_MAX - 1);
+        return Some(problem);
+    }
+    let control = path.contains(|letter: char| letter < ' ');
+    control.then(|| "has a control character in it; remove it".to_owned())
+}
+
 /// An absolute and clean path; a directory's may end in one `/`, which is dropped.
-fn absolute_path(
+///
+/// `problem` is what else is wrong with the path that was meant: that comes first, so that the path which a message says
+/// to write is not refused next.
+fn clean_path(
     reader: &mut Reader,
     place: &Place<'_>,
     value: &Node<'_>,
     kind: Option<HostPathType>,
-) -> Option<String> {
+    problem: impl FnOnce(&CleanPath<'_>) -> Option<Cow<'static, str>>,
+) -> Option<CleanPath<'static>> {
     let mut path = reader.string(place, value)?;
     if kind != Some(HostPathType::File) && path.len() > 1 && path.ends_with('/') {
         path.pop();
     }
-    let problem = if path.len() >= PATH_MAX {
-        format!("has {} bytes; write {} at most", path.len(), PATH_MAX - 1)
-    } else if path.contains(|letter: char| letter < ' ') {
-        "has a control character in it; remove it".to_owned()
+    let clean = CleanPath::new(path.clone());
+    if let Some(problem) = unusual(&path) {
+        reader.refuse(place, value, &problem);
+    } else if let Some(problem) = problem(&clean) {
+        reader.refuse(place, value, &problem);
     } else if !path.starts_with('/') {
-        format!("is not an absolute path; write {}", rules::clean(&path))
-    } else if !rules::is_clean(&path) {
-        format!("is not a clean path; write {}", rules::clean(&path))
+        let problem = format!("is not an absolute path; write {clean}");
+        reader.refuse(place, value, &problem);
+    } else if clean.as_str() != path {
+        let problem = format!("is not a clean path; write {clean}");
+        reader.refuse(place, value, &problem);
     } else {
-        return Some(path);
-    };
-    reader.refuse(place, value, &problem);
+        return Some(clean);
+    }
     None
 }
 
@@ -292,19 +295,19 @@ fn unique(reader: &mut Reader, host_paths: &[Option<Volume>], images: &[Option<V
             let place = place.index(index);
             let here = (list, index);
             if let Some((list, index)) = earlier(&mut names, &volume.name, here) {
-                let mend = match &volume.source {
+                let fix = match &volume.source {
                     Source::HostPath { path, .. } if rules::derived_name(path) == volume.name => {
                         "its path gives it; write a name of its own"
                     }
                     _ => "write another",
                 };
-                let name = Quoted(&volume.name);
-                let problem = format!("{name} is the name of {list}[{index}] too; {mend}");
+                let name = quoted(&volume.name);
+                let problem = format!("{name} is the name of {list}[{index}] too; {fix}");
                 reader.problem(&place.field("name"), problem);
             }
             for (mount_index, mount) in volume.mounts.iter().enumerate() {
                 if let Some((list, index)) = earlier(&mut paths, &mount.path, here) {
-                    let path = Quoted(&mount.path);
+                    let path = quoted(&mount.path);
                     let problem =
                         format!("{path} is a mount path of {list}[{index}] too; write another");
                     match volume.source {
@@ -334,7 +337,11 @@ fn earlier<'t, P: Copy>(seen: &mut Vec<(&'t str, P)>, text: &'t str, place: P) -
     }
 }
 
-fn containers(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Vec<String>> {
+fn container_names(
+    reader: &mut Reader,
+    place: &Place<'_>,
+    value: &Node<'_>,
+) -> Option<Vec<String>> {
     let names = reader.list(place, value, |reader, place, value| match value.as_str() {
         Some(name) if name == ALL_CONTAINERS => Some(name.into_owned()),
         _ => dns_label(reader, place, value),
@@ -349,41 +356,65 @@ fn containers(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Optio
     for (index, name) in names.iter().enumerate() {
         let earlier = names.iter().take(index).position(|earlier| earlier == name);
         if let (Some(name), Some(earlier)) = (name, earlier) {
-            let problem = format!("{} is containers[{earlier}] too; remove one", Quoted(name));
+            let problem = format!("{} is containers[{earlier}] too; remove one", quoted(name));
             reader.problem(&place.index(index), problem);
         }
     }
     names.into_iter().collect()
 }
 
-fn matches(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Match> {
-    let fields = reader.fields(place, value, &MATCH)?;
-    let mut read = Settings::default().matches;
-    fields.set(reader, "labels", &mut read.labels, labels);
-    fields.set(reader, "resources", &mut read.resources, patterns);
-    fields.set(reader, "creators", &mut read.creators, strings);
-    fields.set(reader, "owners", &mut read.owners, strings);
-    Some(read)
+fn match_(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Match> {
+    reader.object(place, value, |reader, fields| {
+        let mut read = Settings::default().matches;
+        let Match {
+            labels: wanted_labels,
+            resources,
+            creators,
+            owners,
+            images,
+        } = &mut read;
+        fields.set(reader, object("labels"), wanted_labels, labels);
+        fields.set(
+            reader,
+            list("resources"),
+            resources,
+            |reader, place, value| patterns(reader, place, value, resource_pattern),
+        );
+        fields.set(
+            reader,
+            list("creators"),
+            creators,
+            |reader, place, value| patterns(reader, place, value, Reader::string),
+        );
+        fields.set(reader, list("owners"), owners, |reader, place, value| {
+            patterns(reader, place, value, no_spaces)
+        });
+        fields.set(reader, list("images"), images, |reader, place, value| {
+            patterns(reader, place, value, no_spaces)
+        });
+        Some(read)
+    })
 }
 
-fn strings(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Vec<String>> {
-    reader
-        .list(place, value, Reader::string)?
-        .into_iter()
-        .collect()
-}
-
-fn patterns(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Vec<String>> {
+fn patterns(
+    reader: &mut Reader,
+    place: &Place<'_>,
+    value: &Node<'_>,
+    pattern: fn(&mut Reader, &Place<'_>, &Node<'_>) -> Option<String>,
+) -> Option<Vec<String>> {
     reader.list(place, value, pattern)?.into_iter().collect()
 }
 
-fn pattern(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<String> {
+fn resource_pattern(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<String> {
     let pattern = reader.string(place, value)?;
-    if pattern.matches('*').count() > 1 {
-        reader.refuse(place, value, "has more than one *; keep one");
-        return None;
+    if rules::fits_a_resource(&pattern) {
+        return Some(pattern);
     }
-    Some(pattern)
+    let example = || "a device plugin's, as in nvidia.com/*".to_owned();
+    let nearest = rules::nearest_resource(&pattern).unwrap_or_else(example);
+    let problem = format!("cannot be the name of a resource; write {nearest}");
+    reader.refuse(place, value, &problem);
+    None
 }
 
 fn labels(

@@ -1,0 +1,215 @@
+//! The files that Kubewarden reads beside the module: they parse as Kubewarden's own types and agree with each other and
+//! with the code.
+
+use std::collections::BTreeMap;
+
+use crate::common::repository;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use kubewarden_policy_sdk::crd::policies::cluster_admission_policy::ClusterAdmissionPolicy;
+use kubewarden_policy_sdk::crd::policies::common::FailurePolicy;
+use mesa_injector::settings::Settings;
+use rstest::rstest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+fn yaml(file: &str) -> Value {
+    let text = std::fs::read_to_string(repository(file)).unwrap();
+    serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+fn policy(file: &str) -> ClusterAdmissionPolicy {
+    // By way of the type's own deserializer, which refuses unknown fields.
+    serde_json::from_value(yaml(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+#[rstest]
+#[case("policy.yaml", "kubevirt")]
+#[case("examples/display/policy.yaml", "vms")]
+fn a_policy_selects_launcher_pods_being_created(#[case] file: &str, #[case] namespace: &str) {
+    let spec = policy(file).spec.unwrap();
+    assert!(spec.mutating);
+    assert_eq!(spec.failure_policy, Some(FailurePolicy::Ignore));
+    let rules = spec.rules.unwrap();
+    assert_eq!(rules.len(), 1);
+    let list = |values: &Option<Vec<String>>| values.clone().unwrap();
+    assert_eq!(list(&rules[0].api_groups), [""]);
+    assert_eq!(list(&rules[0].api_versions), ["v1"]);
+    assert_eq!(list(&rules[0].resources), ["pods"]);
+    assert_eq!(list(&rules[0].operations), ["CREATE"]);
+
+    let labels = spec.object_selector.unwrap().match_labels.unwrap();
+    let labels: Vec<(String, String)> = labels.into_iter().collect();
+    assert_eq!(labels, Settings::default().matches.labels);
+
+    let namespaces = spec.namespace_selector.unwrap();
+    assert_eq!(namespaces.match_labels, None, "the controller drops them");
+    let expressions = namespaces.match_expressions.unwrap();
+    assert_eq!(expressions.len(), 1);
+    assert_eq!(expressions[0].key, "kubernetes.io/metadata.name");
+    assert_eq!(expressions[0].operator, "In");
+    assert_eq!(list(&expressions[0].values), [namespace]);
+    Settings::from_json(&spec.settings.0.to_string()).unwrap();
+}
+
+#[test]
+fn policy_yaml_has_the_default_settings() {
+    let settings = policy("policy.yaml").spec.unwrap().settings.0;
+    assert_eq!(
+        Settings::from_json(&settings.to_string()),
+        Ok(Settings::default())
+    );
+}
+
+#[test]
+fn policy_yaml_says_why_failures_are_ignored() {
+    let text = std::fs::read_to_string(repository("policy.yaml")).unwrap();
+    let (before, _) = text.split_once("  failurePolicy: Ignore\n").unwrap();
+    assert!(before.lines().last().unwrap().trim_start().starts_with('#'));
+}
+
+/// Checks a value against an OpenAPI schema as far as a custom resource definition goes: types, required, unknown fields.
+fn check(schema: &Value, value: &Value, place: &str) {
+    let kind = schema["type"].as_str().unwrap_or("any");
+    let fits = match kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64(),
+        _ => true,
+    };
+    assert!(fits, "{place}: {value} is no {kind}");
+    if let Some(allowed) = schema["enum"].as_array() {
+        assert!(
+            allowed.contains(value),
+            "{place}: {value} is none of {allowed:?}"
+        );
+    }
+    if schema["x-kubernetes-preserve-unknown-fields"] == true {
+        return;
+    }
+    for required in schema["required"].as_array().into_iter().flatten() {
+        assert!(
+            value.get(required.as_str().unwrap()).is_some(),
+            "{place}: {required} is missing"
+        );
+    }
+    for (key, member) in value.as_object().into_iter().flatten() {
+        let place = format!("{place}.{key}");
+        let schema = schema["properties"]
+            .get(key)
+            .or(schema.get("additionalProperties"));
+        let is_metadata = place == ".metadata" || place.starts_with(".metadata.");
+        match schema {
+            Some(schema) => check(schema, member, &place),
+            None => assert!(is_metadata, "{place}: no such field"),
+        }
+    }
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        check(&schema["items"], item, &format!("{place}[{index}]"));
+    }
+}
+
+#[rstest]
+fn a_policy_fits_the_custom_resource_definition(
+    #[values("policy.yaml", "examples/display/policy.yaml")] file: &str,
+) {
+    let definition = "../shared/crds/clusteradmissionpolicies.yaml";
+    if !repository(definition).is_file() {
+        println!("skipped: no {definition} beside this repository");
+        return;
+    }
+    let definition = yaml(definition);
+    let versions = definition["spec"]["versions"].as_array().unwrap();
+    let v1 = versions
+        .iter()
+        .find(|version| version["name"] == "v1")
+        .unwrap();
+    check(&v1["schema"]["openAPIV3Schema"], &yaml(file), "");
+}
+
+/// What Kubewarden reads of metadata.yml. It ignores what it does not know, so that a misspelling would go unnoticed.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Metadata {
+    rules: Vec<Value>,
+    mutating: bool,
+    context_aware_resources: Vec<Value>,
+    execution_mode: String,
+    policy_type: String,
+    background_audit: bool,
+    annotations: BTreeMap<String, String>,
+}
+
+#[test]
+fn metadata_has_the_keys_that_kubewarden_reads_and_no_other() {
+    let metadata: Metadata = serde_json::from_value(yaml("metadata.yml")).unwrap();
+    assert_eq!(metadata.rules.len(), 1);
+    assert!(metadata.mutating && !metadata.background_audit);
+    assert!(metadata.context_aware_resources.is_empty());
+    assert_eq!(metadata.execution_mode, "kubewarden-wapc");
+    assert_eq!(metadata.policy_type, "kubernetes");
+    let expected = [
+        "io.artifacthub.displayName",
+        "io.artifacthub.keywords",
+        "io.artifacthub.resources",
+        "io.kubewarden.policy.author",
+        "io.kubewarden.policy.category",
+        "io.kubewarden.policy.description",
+        "io.kubewarden.policy.license",
+        "io.kubewarden.policy.ociUrl",
+        "io.kubewarden.policy.severity",
+        "io.kubewarden.policy.source",
+        "io.kubewarden.policy.title",
+        "io.kubewarden.policy.url",
+        "io.kubewarden.policy.version",
+    ];
+    assert!(metadata.annotations.keys().eq(expected));
+    for (key, value) in metadata.annotations {
+        assert!(!value.is_empty(), "{key}");
+    }
+}
+
+#[test]
+fn metadata_and_policy_yaml_agree_with_each_other_and_with_the_package() {
+    let (metadata, policy) = (yaml("metadata.yml"), yaml("policy.yaml"));
+    assert_eq!(metadata["rules"], policy["spec"]["rules"]);
+    assert_eq!(metadata["mutating"], policy["spec"]["mutating"]);
+    assert_eq!(
+        metadata["backgroundAudit"],
+        policy["spec"]["backgroundAudit"]
+    );
+
+    let annotation = |name: &str| {
+        let value = &metadata["annotations"][&format!("io.kubewarden.policy.{name}")];
+        value.as_str().unwrap().to_owned()
+    };
+    assert_eq!(annotation("version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(annotation("license"), env!("CARGO_PKG_LICENSE"));
+    assert_eq!(annotation("source"), env!("CARGO_PKG_REPOSITORY"));
+    assert_eq!(annotation("author"), env!("CARGO_PKG_AUTHORS"));
+    assert_eq!(annotation("title"), env!("CARGO_PKG_NAME"));
+    let module = format!(
+        "registry://{}:v{}",
+        annotation("ociUrl"),
+        annotation("version")
+    );
+    assert_eq!(policy["spec"]["module"], module);
+}
+
+/// A field that the type does not know would not come out again.
+fn assert_no_unknown_fields<T: DeserializeOwned + Serialize>(file: &str) {
+    let written = yaml(file);
+    let read: T = serde_json::from_value(written.clone()).unwrap();
+    assert_eq!(serde_json::to_value(read).unwrap(), written, "{file}");
+}
+
+#[test]
+fn the_samples_and_the_manifests_of_the_display_have_no_unknown_fields() {
+    for file in crate::common::files(repository("test_data/pods")) {
+        assert_no_unknown_fields::<Pod>(file.to_str().unwrap());
+    }
+    assert_no_unknown_fields::<Namespace>("examples/display/namespace.yaml");
+    assert_no_unknown_fields::<ConfigMap>("examples/display/hook.yaml");
+}
