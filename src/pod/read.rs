@@ -217,8 +217,8 @@ impl<'a> Container<'a> {
     pub fn mounts(&self) -> Result<Vec<Mount<'a>>, Malformed> {
         let mounts = list(Some(self.node), key::VOLUME_MOUNTS, &self.place)?;
         let mount = |(index, node)| {
-            let place = format_args!("{}.{}[{index}]", self.place, key::VOLUME_MOUNTS);
-            Mount::read(node, &place)
+            let list = key::VOLUME_MOUNTS;
+            Mount::read(node, &format_args!("{}.{list}[{index}]", self.place))
         };
         mounts.iter().enumerate().map(mount).collect()
     }
@@ -230,10 +230,12 @@ impl<'a> Container<'a> {
     pub fn resources(&self) -> Result<impl Iterator<Item = &'a Member<'a>>, Malformed> {
         map(Some(self.node), key::RESOURCES, &self.place)?;
         let resources = self.node.get(key::RESOURCES);
-        let place = format_args!("{}.{}", self.place, key::RESOURCES);
-        let limits = map(resources, key::LIMITS, &place)?;
-        let requests = map(resources, key::REQUESTS, &place)?;
-        Ok(limits.iter().chain(requests))
+        let quantities = |list| {
+            let (place, key) = (&self.place, key::RESOURCES);
+            map(resources, list, &format_args!("{place}.{key}"))
+        };
+        let limits = quantities(key::LIMITS)?;
+        Ok(limits.iter().chain(quantities(key::REQUESTS)?))
     }
 }
 
