@@ -166,14 +166,18 @@ pub fn quoted(text: &str) -> String {
 /// ```
 /// use mesa_injector::json::{object, quoted};
 ///
-/// assert_eq!(object([("name", quoted("mesa-dri"))]), "{\"name\":\"mesa-dri\"}");
+/// assert_eq!(object(&[("name", quoted("mesa-dri"))]), "{\"name\":\"mesa-dri\"}");
 /// ```
 #[must_use]
-pub fn object<'m>(members: impl IntoIterator<Item = (&'m str, String)>) -> String {
-    let members = members
-        .into_iter()
-        .map(|(key, value)| quoted(key) + ":" + &value);
+pub fn object(members: &[(&str, String)]) -> String {
+    let members = members.iter().map(|(key, value)| member(key, value));
     format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
+/// A member of an object as JSON writes it, of a value that is JSON already.
+#[must_use]
+pub fn member(key: &str, value: &str) -> String {
+    quoted(key) + ":" + value
 }
 
 /// A list as JSON writes it, of values that are JSON already.

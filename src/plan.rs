@@ -291,28 +291,28 @@ fn pod_volume(volume: &Volume) -> String {
                 (key::PATH, quoted(path)),
                 (key::TYPE, quoted(kind.as_str())),
             ];
-            (key::HOST_PATH, object(members))
+            (key::HOST_PATH, object(&members))
         }
         Source::Image {
             reference,
             pull_policy,
         } => {
-            let policy = pull_policy.map(|policy| (key::PULL_POLICY, quoted(policy.as_str())));
-            let members = [(key::REFERENCE, quoted(reference))];
-            (key::IMAGE, object(members.into_iter().chain(policy)))
+            let mut members = vec![(key::REFERENCE, quoted(reference))];
+            members.extend(pull_policy.map(|policy| (key::PULL_POLICY, quoted(policy.as_str()))));
+            (key::IMAGE, object(&members))
         }
     };
-    object([(key::NAME, quoted(&volume.name)), source])
+    object(&[(key::NAME, quoted(&volume.name)), source])
 }
 
 /// A mount of ours as a container has it.
 fn volume_mount(volume: &Volume, mount: &Mount) -> String {
-    let sub_path = mount.sub_path.as_ref();
-    let members = [
+    let mut members = vec![
         (key::NAME, quoted(&volume.name)),
         (key::READ_ONLY, "true".to_owned()),
         (key::MOUNT_PATH, quoted(&mount.path)),
     ];
-    let sub_path = sub_path.map(|path| (key::SUB_PATH, quoted(path)));
-    object(members.into_iter().chain(sub_path))
+    let sub_path = mount.sub_path.as_ref();
+    members.extend(sub_path.map(|path| (key::SUB_PATH, quoted(path))));
+    object(&members)
 }

@@ -8,6 +8,7 @@ use crate::json::{list, object, quoted};
 use crate::messages;
 use crate::pod::Edit;
 use crate::settings::Problems;
+use crate::skip::Skip;
 
 /// The HTTP status of a rejection: the pod conflicts with what the settings ask for.
 const CONFLICT: u16 = 409;
@@ -15,51 +16,55 @@ const CONFLICT: u16 = 409;
 /// The answer to `validate`.
 #[must_use]
 pub fn validation(outcome: &Outcome<'_>) -> String {
+    let accepted = ("accepted", "true".to_owned());
     match outcome {
-        Outcome::Untouched => response(true, []),
+        Outcome::Untouched => object(&[accepted]),
         Outcome::Injected { edit, injected } => {
-            let audit = object([("injected", quoted(injected))]);
-            with_object(response(true, [("audit_annotations", audit)]), edit)
+            let audit = audit_annotations(&[("injected", quoted(injected))]);
+            with_object(object(&[accepted, audit]), edit)
         }
         Outcome::Skipped(skip, edit) => {
-            let reason = ("skip-reason", quoted(skip.reason.id));
-            let details = skip.details.join("; ");
-            let detail = Some(("skip-detail", quoted(&details))).filter(|_| !details.is_empty());
-            let audit = object([reason].into_iter().chain(detail));
-            let warnings = || {
-                let warnings = messages::warnings(skip);
-                let warnings: Vec<String> = warnings.iter().map(|it| quoted(it)).collect();
-                ("warnings", list(&warnings))
-            };
-            let warnings = skip.reason.warns.then(warnings);
-            let audit = [("audit_annotations", audit)];
-            let response = response(true, audit.into_iter().chain(warnings));
+            let response = object(&skipped(accepted, skip));
             match edit {
                 Some(edit) => with_object(response, edit),
                 None => response,
             }
         }
-        Outcome::Rejected(conflicts) => {
-            let message = quoted(&messages::rejection(conflicts));
-            response(
-                false,
-                [("message", message), ("code", CONFLICT.to_string())],
-            )
-        }
+        Outcome::Rejected(conflicts) => object(&[
+            ("accepted", "false".to_owned()),
+            ("message", quoted(&messages::rejection(conflicts))),
+            ("code", CONFLICT.to_string()),
+        ]),
     }
 }
 
-fn response(accepted: bool, members: impl IntoIterator<Item = (&'static str, String)>) -> String {
-    let accepted = [("accepted", accepted.to_string())];
-    object(accepted.into_iter().chain(members))
+/// A member of the response, of a value that is JSON.
+type Member = (&'static str, String);
+
+fn skipped(accepted: Member, skip: &Skip) -> Vec<Member> {
+    let mut audit = vec![("skip-reason", quoted(skip.reason.id))];
+    if !skip.details.is_empty() {
+        audit.push(("skip-detail", quoted(&skip.details.join("; "))));
+    }
+    let mut members = vec![accepted, audit_annotations(&audit)];
+    if skip.reason.warns {
+        let warnings = messages::warnings(skip);
+        let warnings: Vec<String> = warnings.iter().map(|it| quoted(it)).collect();
+        members.push(("warnings", list(&warnings)));
+    }
+    members
+}
+
+fn audit_annotations(annotations: &[Member]) -> Member {
+    ("audit_annotations", object(annotations))
 }
 
 /// The answer to `validate_settings`.
 #[must_use]
 pub fn settings_validation(problems: Option<&Problems>) -> String {
-    let message = problems.map(|problems| ("message", quoted(&problems.to_string())));
-    let valid = [("valid", problems.is_none().to_string())];
-    object(valid.into_iter().chain(message))
+    let mut members = vec![("valid", problems.is_none().to_string())];
+    members.extend(problems.map(|problems| ("message", quoted(&problems.to_string()))));
+    object(&members)
 }
 
 /// Adds the pod as the last member of a response.

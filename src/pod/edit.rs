@@ -3,7 +3,7 @@
 //! value, which to Kubernetes is a missing key too, and write over an annotation.
 
 use super::{Container, Pod, key};
-use crate::json::{Node, object, quoted};
+use crate::json::{Node, member, object, quoted};
 
 /// What is to be inserted into a pod, and where.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl<'a> Edit<'a> {
     pub fn annotate(&mut self, name: &str, value: &str) {
         let pod = self.pod.node();
         let Some(metadata) = pod.get(key::METADATA) else {
-            let annotations = object([(name, quoted(value))]);
+            let annotations = object(&[(name, quoted(value))]);
             self.extend(
                 pod,
                 key::METADATA,
@@ -178,9 +178,4 @@ impl<'a> Edit<'a> {
         }
         out.push_str(original.get(copied..).unwrap_or_default());
     }
-}
-
-/// A member of an object, whose value is JSON already.
-fn member(key: &str, value: &str) -> String {
-    quoted(key) + ":" + value
 }

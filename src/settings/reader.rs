@@ -157,7 +157,8 @@ impl Reader {
         };
         let before = self.problems.len();
         let read = read(self, &mut fields);
-        let mut unknown = Reader::default();
+        // What is wrong inside comes behind what should not be there at all.
+        let inside = self.problems.split_off(before);
         for (key, _) in members {
             if fields.asked.contains(&&**key) {
                 continue;
@@ -166,9 +167,9 @@ impl Reader {
                 Some(nearest) => format!("no such key; did you mean {nearest}?"),
                 None => format!("no such key; the keys are {}", fields.asked.join(", ")),
             };
-            unknown.problem(&place.field(key), problem);
+            self.problem(&place.field(key), problem);
         }
-        self.problems.splice(before..before, unknown.problems);
+        self.problems.extend(inside);
         read
     }
 
