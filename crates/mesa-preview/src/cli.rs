@@ -9,17 +9,17 @@ use std::{
 use anstream::{AutoStream, ColorChoice};
 use clap::{Args, Parser, ValueEnum};
 use json_patch::{Patch, PatchError};
+use manifests::{SourceError, WriteError, console::Failure as _};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    definition::{Definition, DefinitionError},
+    definition::Definition,
     host::{LoadError, Policy},
     input::{self, Input, InputError, Source},
     report,
     response::AdmissionResponse,
     server::{PolicyFailure, Server, StartError},
-    yaml,
 };
 
 const EXAMPLES: &str = "\
@@ -99,7 +99,7 @@ enum Error {
     #[error(transparent)]
     Input(#[from] InputError),
     #[error(transparent)]
-    Definition(#[from] DefinitionError),
+    Definition(#[from] SourceError),
     #[error("{}: {error}", file.display())]
     Load { file: PathBuf, error: LoadError },
     #[error("{}: {error}", file.display())]
@@ -121,6 +121,8 @@ enum Error {
     Patch { pod: Source, error: PatchError },
     #[error("cannot write the preview: {0}")]
     Write(#[from] io::Error),
+    #[error(transparent)]
+    Yaml(#[from] WriteError),
 }
 
 /// Previews every pod, and tells what went wrong on standard error.
@@ -131,7 +133,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Err(error) => vec![error],
     };
     for error in &errors {
-        eprintln!("Error: {}", one_line(&error.to_string()));
+        eprintln!("Error: {}", one_line(&with_causes(error)));
     }
     if errors.is_empty() {
         ExitCode::SUCCESS
@@ -182,7 +184,7 @@ impl Arguments {
             Output::Patch => json_line(&accepted(input, ask()?)?)?,
             Output::Yaml => {
                 let object = patched(input, &accepted(input, ask()?)?)?;
-                format!("---\n{}", yaml::document(&object))
+                format!("---\n{}", manifests::to_yaml(&object)?)
             }
             Output::Response => json_line(&server.answer(&input.request))?,
         })
@@ -203,7 +205,7 @@ impl Arguments {
 }
 
 impl DefinitionArguments {
-    fn read(&self) -> Result<Definition, DefinitionError> {
+    fn read(&self) -> Result<Definition, SourceError> {
         match self {
             Self {
                 settings: Some(file),
@@ -262,6 +264,22 @@ fn patched(input: &Input, patch: &Patch) -> Result<Value, Error> {
 fn settings_mend(file: Option<&str>) -> String {
     file.map(|file| format!(" ({file}: mend it there; docs/settings.md lists every setting)"))
         .unwrap_or_default()
+}
+
+/// An error, what caused it, and the fix where it is not in the text.
+fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    match error {
+        Error::Input(InputError::Source(error)) | Error::Definition(error) => error.fix(),
+        _ => None,
+    }
+    .into_iter()
+    .fold(text, |text, fix| format!("{text}; {fix}"))
 }
 
 /// Some of what others report, such as a trap's backtrace, comes in several lines.

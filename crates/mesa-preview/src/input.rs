@@ -1,17 +1,11 @@
 //! What a POD on the command line is: one or more admission requests.
 
-use std::{
-    fmt,
-    io::{self, Read as _},
-    path::Path,
-};
+use std::{fmt, path::Path};
 
+use manifests::SourceError;
 use serde_json::Value;
 
-use crate::{documents, request::AdmissionRequest};
-
-/// The name that stands for standard input.
-const STDIN: &str = "-";
+use crate::request::AdmissionRequest;
 
 /// A request, and where it was found.
 #[derive(Clone, Debug)]
@@ -42,22 +36,9 @@ impl fmt::Display for Source {
 /// Why a file holds no request.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// The file cannot be read.
-    #[error("{file}: {error}; name a file with a Pod, or - for standard input")]
-    Read {
-        /// The file.
-        file: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The file is neither JSON nor YAML.
-    #[error("{file}: neither JSON nor YAML: {problem}; mend it there")]
-    Syntax {
-        /// The file.
-        file: String,
-        /// Place and problem.
-        problem: String,
-    },
+    /// The file cannot be read, or is neither JSON nor YAML.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// The file is empty.
     #[error("{file}: holds no pod; give a Pod manifest, an AdmissionRequest or an AdmissionReview")]
     Empty {
@@ -92,84 +73,28 @@ pub enum InputError {
 pub fn read(files: &[String]) -> Result<Vec<Input>, InputError> {
     let mut inputs = Vec::new();
     for file in files {
-        let text = read_text(file).map_err(|error| InputError::Read {
-            file: display_name(file),
-            error,
-        })?;
-        parse(&display_name(file), &text, &mut inputs)?;
+        parse(&manifests::Source::read(Path::new(file))?, &mut inputs)?;
     }
     Ok(inputs)
 }
 
-fn read_text(file: &str) -> io::Result<String> {
-    let mut text = String::new();
-    match file {
-        STDIN => io::stdin().read_to_string(&mut text)?,
-        _ => return std::fs::read_to_string(Path::new(file)),
-    };
-    Ok(text)
-}
-
-fn display_name(file: &str) -> String {
-    if file == STDIN {
-        "standard input"
-    } else {
-        file
-    }
-    .to_owned()
-}
-
-fn parse(file: &str, text: &str, inputs: &mut Vec<Input>) -> Result<(), InputError> {
-    let documents = documents::parse(text).map_err(|problem| InputError::Syntax {
-        file: file.to_owned(),
-        problem,
-    })?;
-    let objects: Vec<Value> = documents.into_iter().flat_map(unpack_list).collect();
+fn parse(file: &manifests::Source, inputs: &mut Vec<Input>) -> Result<(), InputError> {
+    let objects = file.objects()?;
     if objects.is_empty() {
         return Err(InputError::Empty {
-            file: file.to_owned(),
+            file: file.name.clone(),
         });
     }
     let one = objects.len() == 1;
     for (index, object) in objects.into_iter().enumerate() {
         let source = Source {
-            file: file.to_owned(),
+            file: file.name.clone(),
             number: (!one).then_some(index + 1),
         };
         let request = to_request(&source, object, inputs.len() + 1)?;
         inputs.push(Input { source, request });
     }
     Ok(())
-}
-
-/// The items of a `List` or `PodList`; any other document is itself.
-fn unpack_list(document: Value) -> Vec<Value> {
-    let is_pod_list = document.get("kind").and_then(Value::as_str) == Some("PodList");
-    let is_list = is_pod_list || document.get("kind").and_then(Value::as_str) == Some("List");
-    let Value::Object(mut list) = document else {
-        return vec![document];
-    };
-    match list.get_mut("items").map(Value::take) {
-        Some(Value::Array(mut items)) if is_list => {
-            if is_pod_list {
-                items.iter_mut().for_each(name_the_kind);
-            }
-            items
-        }
-        Some(items) => {
-            list.insert("items".to_owned(), items);
-            vec![Value::Object(list)]
-        }
-        None => vec![Value::Object(list)],
-    }
-}
-
-/// The API server leaves the kind out where the list already tells it.
-fn name_the_kind(item: &mut Value) {
-    if let Value::Object(pod) = item {
-        pod.entry("apiVersion").or_insert_with(|| "v1".into());
-        pod.entry("kind").or_insert_with(|| "Pod".into());
-    }
 }
 
 fn to_request(
@@ -220,7 +145,11 @@ mod tests {
 
     fn parse_all(text: &str) -> Result<Vec<Input>, InputError> {
         let mut inputs = Vec::new();
-        parse("f", text, &mut inputs).map(|()| inputs)
+        let file = manifests::Source {
+            name: "f".to_owned(),
+            text: text.to_owned(),
+        };
+        parse(&file, &mut inputs).map(|()| inputs)
     }
 
     #[test]
@@ -303,7 +232,7 @@ mod tests {
     #[case::text("hello", "f: not a Pod but the value \"hello\"")]
     #[case::empty("---\n# nothing\n", "f: holds no pod")]
     #[case::empty_list("{kind: List, items: []}", "f: holds no pod")]
-    #[case::broken("kind: [", "f: neither JSON nor YAML")]
+    #[case::broken("kind: [", "f is neither JSON nor YAML")]
     #[case::review(
         "kind: AdmissionReview",
         "f: not an AdmissionRequest: invalid type: null"

@@ -9,11 +9,9 @@
 
 pub mod cli;
 pub mod definition;
-pub mod documents;
 pub mod host;
 pub mod input;
 pub mod report;
 pub mod request;
 pub mod response;
 pub mod server;
-pub mod yaml;

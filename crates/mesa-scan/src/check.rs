@@ -1,12 +1,10 @@
 //! `mesa-scan check`: will a pod with these settings start on this node, and will GL load in it?
 
-use std::fs;
-use std::io::{self, Read};
 use std::path::Path;
 
+use manifests::SourceError;
 use mesa_injector::settings::{ALL_CONTAINERS, HostPathType, Problems, Settings, Source, Volume};
 use rustix::fs::StatVfsMountFlags;
-use serde::Deserialize;
 
 use crate::cover;
 use crate::entries::{self, VENDOR_DIRECTORY};
@@ -22,39 +20,17 @@ const COMPUTE: &str = "compute";
 /// Why settings cannot be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The file.
-    #[error(
-        "--settings {path}: {source}; name a file with settings or a ClusterAdmissionPolicy, or - for standard input"
-    )]
-    Io {
-        /// As it was given.
-        path: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Neither JSON nor YAML.
-    #[error("{path}: neither JSON nor YAML: {source}")]
-    Syntax {
-        /// As it was given.
-        path: String,
-        /// Where it goes wrong.
-        source: serde_norway::Error,
-    },
-    /// Not one set of settings.
-    #[error("{path}: {count} documents, none or several of them a policy; give one")]
-    Documents {
-        /// As it was given.
-        path: String,
-        /// How many.
-        count: usize,
-    },
+    /// There are none.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// Not what the policy accepts.
-    #[error("{path}: the policy would not accept these settings:\n{source}")]
+    #[error("{path}: the policy would not accept these settings")]
     Problems {
         /// As it was given.
         path: String,
         /// All that is wrong.
-        source: Problems,
+        #[source]
+        problems: Problems,
     },
 }
 
@@ -63,51 +39,12 @@ pub enum SettingsError {
 /// # Errors
 /// Where there are none that the policy would accept.
 pub fn read_settings(path: &Path) -> Result<Settings, SettingsError> {
-    let shown = || path.display().to_string();
-    let text = if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        fs::read_to_string(path)
-    };
-    let text = text.map_err(|source| SettingsError::Io {
-        path: shown(),
-        source,
-    })?;
-    let syntax = |source| SettingsError::Syntax {
-        path: shown(),
-        source,
-    };
-    let mut documents: Vec<serde_json::Value> = serde_norway::Deserializer::from_str(&text)
-        .map(serde_json::Value::deserialize)
-        .collect::<Result<_, _>>()
-        .map_err(syntax)?;
-    let count = documents.len();
-    if count > 1 {
-        documents.retain(is_policy);
-    }
-    let (Some(document), 0) = (documents.pop(), documents.len()) else {
-        return Err(SettingsError::Documents {
-            path: shown(),
-            count,
-        });
-    };
-    let settings = match is_policy(&document) {
-        true => document
-            .pointer("/spec/settings")
-            .cloned()
-            .unwrap_or_default(),
-        false => document,
-    };
-    Settings::from_json(&settings.to_string()).map_err(|source| SettingsError::Problems {
-        path: shown(),
-        source,
+    let source = manifests::Source::read(path)?;
+    let settings = serde_json::Value::from(source.settings()?);
+    Settings::from_json(&settings.to_string()).map_err(|problems| SettingsError::Problems {
+        path: source.name,
+        problems,
     })
-}
-
-fn is_policy(document: &serde_json::Value) -> bool {
-    let kind = document.get("kind").and_then(serde_json::Value::as_str);
-    matches!(kind, Some("ClusterAdmissionPolicy" | "AdmissionPolicy"))
 }
 
 /// Checks settings against a node and an image.

@@ -34,13 +34,3 @@ pub mod verdict;
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
-
-/// A text without control characters: names come from files, and must not steer a terminal or end a comment.
-#[must_use]
-pub fn plain(text: &str) -> String {
-    let replace = |letter: char| match letter.is_control() {
-        true => char::REPLACEMENT_CHARACTER,
-        false => letter,
-    };
-    text.chars().map(replace).collect()
-}

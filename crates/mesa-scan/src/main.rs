@@ -90,7 +90,7 @@ fn explain(verdict: &Verdict) {
 fn complain(text: std::fmt::Arguments<'_>) {
     for line in text.to_string().lines() {
         // Where standard error is closed nobody is left to tell.
-        let _ = writeln!(io::stderr(), "mesa-scan: {}", mesa_scan::plain(line));
+        let _ = writeln!(io::stderr(), "mesa-scan: {}", manifests::printable(line));
     }
 }
 

@@ -8,7 +8,8 @@ mod table;
 
 pub use cdi::cdi;
 pub use manifest::manifest;
-pub use policy::{POLICY_MODULE, policy};
+pub use manifests::POLICY_MODULE;
+pub use policy::policy;
 pub use settings::{NodeSelector, settings};
 pub use table::{table, verdict};
 
@@ -23,8 +24,8 @@ pub enum OutputError {
     )]
     Refused(Problems),
     /// Not representable.
-    #[error("cannot be written as YAML: {0}")]
-    Yaml(#[from] serde_norway::Error),
+    #[error(transparent)]
+    Write(#[from] manifests::WriteError),
     /// Not representable.
     #[error("cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),

@@ -58,8 +58,8 @@ impl Reason {
     pub fn new(cause: Cause, what: impl AsRef<str>, mend: impl AsRef<str>) -> Self {
         Reason {
             cause,
-            what: crate::plain(what.as_ref()),
-            mend: crate::plain(mend.as_ref()),
+            what: manifests::printable(what.as_ref()),
+            mend: manifests::printable(mend.as_ref()),
         }
     }
 }

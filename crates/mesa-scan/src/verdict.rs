@@ -35,7 +35,11 @@ impl Verdict {
     pub fn sorted(mut self) -> Self {
         self.reasons.sort();
         self.reasons.dedup();
-        self.notes = self.notes.iter().map(|note| crate::plain(note)).collect();
+        self.notes = self
+            .notes
+            .iter()
+            .map(|note| manifests::printable(note))
+            .collect();
         self
     }
 }

@@ -1,7 +1,6 @@
 //! Documents, lists and settings.
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
 
 use crate::common::{complaint, source};
 use manifests::Source;
@@ -75,10 +74,7 @@ fn laughs(depth: usize, line: impl Fn(usize) -> String) -> String {
 #[case::itself("a: &a [*a]\n".to_owned())]
 #[case::deep_blocks((0..2000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect())]
 fn what_would_not_end_is_an_error(#[case] text: String) {
-    let start = Instant::now();
     source(&text).objects().unwrap_err();
-    let took = start.elapsed();
-    assert!(took < Duration::from_secs(20), "{took:?}");
 }
 
 #[test]

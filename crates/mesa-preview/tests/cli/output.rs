@@ -106,7 +106,11 @@ fn yaml_is_the_pod_as_the_policy_leaves_it() {
     preview.file("pods.yaml", format!("{POD}---\n{POD}"));
     let output = preview.prints(&["--output", "yaml", "pods.yaml"]);
     let mutation: Value = serde_json::from_str(MUTATION).unwrap();
-    let documents = mesa_preview::documents::parse(&output).unwrap();
+    let source = manifests::Source {
+        name: "standard output".to_owned(),
+        text: output.clone(),
+    };
+    let documents = source.objects().unwrap();
     assert_eq!(
         documents,
         [
@@ -222,11 +226,11 @@ fn what_is_no_policy_is_told(#[case] module: Vec<u8>, #[case] message: &str) {
 }
 
 #[rstest]
-#[case::pod(&["missing.yaml"], "missing.yaml: No such file")]
+#[case::pod(&["missing.yaml"], "cannot read missing.yaml: No such file")]
 #[case::policy(&["--policy", "missing.wasm", "pod.yaml"], "missing.wasm: No such file")]
-#[case::settings(&["--settings", "missing.yaml", "pod.yaml"], "missing.yaml: No such file")]
-#[case::policy_yaml(&["--policy-yaml", "missing.yaml", "pod.yaml"], "missing.yaml: No such file")]
-#[case::settings_json(&["--settings-json", "{", "pod.yaml"], "--settings-json: not JSON")]
+#[case::settings(&["--settings", "missing.yaml", "pod.yaml"], "cannot read missing.yaml: No such file")]
+#[case::policy_yaml(&["--policy-yaml", "missing.yaml", "pod.yaml"], "cannot read missing.yaml: No such file")]
+#[case::settings_json(&["--settings-json", "{", "pod.yaml"], "--settings-json is neither JSON nor YAML: ")]
 #[case::not_a_pod(&["service.yaml"], "service.yaml: not a Pod but a Service; give a Pod")]
 fn bad_input_is_told_with_its_file(#[case] arguments: &[&str], #[case] message: &str) {
     let preview = Preview::of(&ACCEPT);

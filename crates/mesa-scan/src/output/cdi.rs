@@ -30,5 +30,5 @@ pub fn cdi(scan: &Scan) -> Result<String, OutputError> {
             "containerEdits": {"mounts": mounts},
         }],
     });
-    Ok(serde_json::to_string_pretty(&specification)? + "\n")
+    Ok(manifests::to_json(&specification)?)
 }

@@ -48,5 +48,5 @@ pub fn manifest(scan: &Scan) -> Result<String, OutputError> {
         items: &scan.set.items,
         present: &scan.set.present,
     };
-    Ok(serde_json::to_string_pretty(&manifest)? + "\n")
+    Ok(manifests::to_json(&manifest)?)
 }

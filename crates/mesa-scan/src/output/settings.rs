@@ -28,7 +28,7 @@ pub fn settings(plan: &Plan, node_selector: &NodeSelector) -> Result<String, Out
         host_paths: &plan.mounts,
         node_selector,
     };
-    let text = serde_json::to_string_pretty(&written)?;
+    let text = manifests::to_json(&written)?;
     Settings::from_json(&text).map_err(OutputError::Refused)?;
-    Ok(text + "\n")
+    Ok(text)
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use manifests::printable;
 
 use super::human_size;
 use crate::layout::{Layout, Mount};
-use crate::plain;
 use crate::scan::{Scan, System};
 use crate::set::{Item, Role, size_of};
 use crate::verdict::Verdict;
@@ -42,8 +42,8 @@ pub fn table(out: &mut dyn Write, scan: &Scan) -> io::Result<()> {
             count(items.len(), "name")
         )?;
         for item in items {
-            let name = plain(&item.name);
-            let path = plain(item.node_path.as_str());
+            let name = printable(&item.name);
+            let path = printable(item.node_path.as_str());
             let size = human_size(item.size);
             writeln!(out, "  {name:width$}  {size:>9}  {FAINT}{path}{FAINT:#}")?;
         }
@@ -102,6 +102,7 @@ fn system(out: &mut dyn Write, name: &str, system: &System) -> io::Result<()> {
         library_directory,
         ..
     } = system;
+    let library_directory = printable(library_directory.as_str());
     writeln!(
         out,
         "{HEAD}{name:5}{HEAD:#}  {arch}, {glibc}, libraries in {library_directory}"
@@ -118,7 +119,7 @@ fn present(out: &mut dyn Write, present: &BTreeMap<String, String>) -> io::Resul
         count(present.len(), "name")
     )?;
     for (name, path) in present {
-        let (name, path) = (plain(name), plain(path));
+        let (name, path) = (printable(name), printable(path));
         writeln!(out, "  {name}  {FAINT}{path}{FAINT:#}")?;
     }
     Ok(())
@@ -130,7 +131,8 @@ fn staged(out: &mut dyn Write, mounts: &[Mount]) -> io::Result<()> {
         writeln!(
             out,
             "  {} {FAINT}at{FAINT:#} {}",
-            mount.path, mount.mount_path
+            printable(&mount.path),
+            printable(&mount.mount_path)
         )?;
     }
     Ok(())

@@ -142,6 +142,49 @@ fn names_do_not_steer_a_terminal_or_end_a_comment() {
     }
 }
 
+/// The line breaks of YAML 1.1, which end a comment to kubectl, and what turns a line around on a terminal.
+#[rstest]
+fn a_library_of_the_image_smuggles_nothing_into_the_policy(
+    #[values(
+        '\n', '\r', '\u{85}', '\u{2028}', '\u{2029}', '\u{202e}', '\u{2066}', '\u{feff}'
+    )]
+    letter: char,
+) {
+    let smuggled = "libx.so|---|apiVersion: v1|kind: Secret|metadata: {name: smuggled}|---|# .so.1"
+        .replace('|', &letter.to_string());
+    let image = image(Arch::X86_64, true, 36);
+    image.library(
+        &format!("{LIBDIR}/libdrm.so.2"),
+        &library("libdrm.so.2").needs(&smuggled),
+    );
+    let scan = scan_of(&node(Arch::X86_64, true), &image, Layout::Files).unwrap();
+    assert!(
+        reasons(&scan).contains("kind: Secret"),
+        "{}",
+        reasons(&scan)
+    );
+
+    let policy = mesa_scan::output::policy(&scan, "registry://registry.example/policy").unwrap();
+    // As libyaml breaks lines, and so kubectl.
+    let documents: Vec<serde_json::Value> = serde_norway::Deserializer::from_str(&policy)
+        .map(|document| serde::Deserialize::deserialize(document).unwrap())
+        .collect();
+    assert_eq!(documents.len(), 1, "{policy}");
+    assert_eq!(documents[0]["kind"], "ClusterAdmissionPolicy");
+    let read = manifests::Source {
+        name: "policy".to_owned(),
+        text: policy.clone(),
+    };
+    assert_eq!(read.objects().unwrap(), documents, "{policy}");
+
+    let mut table = Vec::new();
+    mesa_scan::output::table(&mut table, &scan).unwrap();
+    let table = String::from_utf8(table).unwrap();
+    for text in [policy, table] {
+        assert!(letter == '\n' || !text.contains(letter), "{text}");
+    }
+}
+
 #[test]
 fn libraries_that_need_thousands_of_others_are_refused_in_time() {
     let node = node(Arch::X86_64, true);
