@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     definition::Definition,
-    host::{LoadError, Policy},
+    engine::{LoadError, Policy},
     input::{self, Input, InputError, Source},
     report,
     response::AdmissionResponse,

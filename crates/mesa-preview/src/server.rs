@@ -8,13 +8,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     definition::{Definition, Mode},
-    host::{Instance, Policy},
+    engine::{CallError, Instance, Policy},
     request::AdmissionRequest,
     response::{AdmissionResponse, Status},
 };
-
-/// How wasmtime-provider, which has no type for it, says that a guest ran too long.
-const DEADLINE_EXCEEDED: &str = "execution deadline exceeded";
 
 /// A policy with its definition, the settings of which it has accepted.
 pub struct Server<'a> {
@@ -27,7 +24,7 @@ pub struct Server<'a> {
 pub enum StartError {
     /// The module has no waPC entry point, or its initialization fails.
     #[error("not a waPC policy that starts: {0}; build it with `make policy.wasm`")]
-    Module(wapc::errors::Error),
+    Module(CallError),
     /// The policy refuses the settings, or cannot say.
     #[error("Provided settings are not valid: {0}")]
     Settings(String),
@@ -38,7 +35,7 @@ pub enum StartError {
 pub enum PolicyFailure {
     /// The policy returned an error or trapped.
     #[error("internal server error: {0}")]
-    Call(wapc::errors::Error),
+    Call(CallError),
     /// The policy took too long.
     #[error("Policy execution interrupted because it exceeded the allowed execution time")]
     Interrupted,
@@ -80,8 +77,8 @@ impl<'a> Server<'a> {
     ///
     /// When the policy does not start, or refuses the settings.
     pub fn start(policy: &'a Policy, definition: &'a Definition) -> Result<Self, StartError> {
-        let instance = policy.instantiate().map_err(StartError::Module)?;
-        validate_settings(&instance, &definition.settings).map_err(StartError::Settings)?;
+        let mut instance = policy.instantiate().map_err(StartError::Module)?;
+        validate_settings(&mut instance, &definition.settings).map_err(StartError::Settings)?;
         Ok(Self { policy, definition })
     }
 
@@ -108,7 +105,7 @@ impl<'a> Server<'a> {
         let answer = self
             .policy
             .instantiate()
-            .and_then(|instance| instance.call("validate", payload.as_bytes()))
+            .and_then(|mut instance| instance.call("validate", payload.as_bytes()))
             .map_err(PolicyFailure::from)?;
         let answer =
             serde_json::from_slice(&answer).map_err(InvalidAnswer::InvalidResponseWithError)?;
@@ -142,9 +139,9 @@ impl<'a> Server<'a> {
     }
 }
 
-impl From<wapc::errors::Error> for PolicyFailure {
-    fn from(error: wapc::errors::Error) -> Self {
-        if error.to_string().contains(DEADLINE_EXCEEDED) {
+impl From<CallError> for PolicyFailure {
+    fn from(error: CallError) -> Self {
+        if error.is_interruption() {
             Self::Interrupted
         } else {
             Self::Call(error)
@@ -152,7 +149,7 @@ impl From<wapc::errors::Error> for PolicyFailure {
     }
 }
 
-fn validate_settings(instance: &Instance, settings: &Map<String, Value>) -> Result<(), String> {
+fn validate_settings(instance: &mut Instance, settings: &Map<String, Value>) -> Result<(), String> {
     let settings = Value::from(settings.clone()).to_string();
     let answer = instance
         .call("validate_settings", settings.as_bytes())

@@ -136,12 +136,16 @@ impl Preview {
     }
 }
 
+/// A file or directory of the repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
+}
+
 /// The policy of this repository, built.
 pub(crate) fn policy_wasm() -> PathBuf {
-    let file = std::env::var_os("POLICY_WASM").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policy.wasm"),
-        PathBuf::from,
-    );
+    let file = repository("policy.wasm");
     assert!(
         file.exists(),
         "{} is missing: run `make policy.wasm` first",

@@ -209,7 +209,7 @@ fn a_policy_cannot_take_all_memory() {
 
 #[rstest]
 #[case::text(b"hello".to_vec(), "policy.wasm: not a Wasm module; give")]
-#[case::broken(b"\0asm\x01\0\0\0\xff".to_vec(), "policy.wasm: the policy server cannot compile it")]
+#[case::broken(b"\0asm\x01\0\0\0\xff".to_vec(), "policy.wasm: mesa-preview's interpreter cannot load it")]
 #[case::foreign_import(
     wat::parse_str("(module (import \"env\" \"f\" (func)))").unwrap(),
     "policy.wasm: not a waPC policy: unknown import: `env::f` has not been defined; a policy may import only"

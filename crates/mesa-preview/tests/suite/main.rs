@@ -12,6 +12,7 @@
 mod common;
 mod definition;
 mod docs;
+mod module;
 mod output;
 mod policy;
 mod response;
