@@ -39,12 +39,17 @@ pub fn error(failure: &dyn Failure) {
     if let Some(fix) = failure.fix() {
         text += &line(FIX, "fix", &fix);
     }
-    say(&text);
+    write(&text);
 }
 
 /// Prints on standard error what standard output has no place for.
 pub fn note(text: &str) {
-    say(&line(NOTE, "note", text));
+    say("note", text);
+}
+
+/// Prints a text behind a label of its own on standard error.
+pub fn say(label: &str, text: &str) {
+    write(&line(NOTE, label, text));
 }
 
 /// Prints on standard output what was asked for; styles are left out where it is no terminal.
@@ -53,9 +58,9 @@ pub fn note(text: &str) {
 ///
 /// # Errors
 /// Where standard output cannot be written.
-pub fn print(text: &str) -> io::Result<()> {
+pub fn print(text: impl AsRef<[u8]>) -> io::Result<()> {
     let mut out = anstream::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
@@ -74,7 +79,7 @@ fn line(style: Style, label: &str, text: &str) -> String {
     line
 }
 
-fn say(text: &str) {
+fn write(text: &str) {
     // Where standard error is closed nobody is left to tell.
     let _ = anstream::stderr().write_all(text.as_bytes());
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use manifests::SourceError;
+use manifests::console::Failure;
 use mesa_injector::settings::{ALL_CONTAINERS, HostPathType, Problems, Settings, Source, Volume};
 use rustix::fs::StatVfsMountFlags;
 
@@ -32,6 +33,16 @@ pub enum SettingsError {
         #[source]
         problems: Problems,
     },
+}
+
+impl Failure for SettingsError {
+    fn fix(&self) -> Option<String> {
+        match self {
+            SettingsError::Source(error) => error.fix(),
+            // Each problem says its own.
+            SettingsError::Problems { .. } => None,
+        }
+    }
 }
 
 /// Reads settings, or those in a policy resource, from a file; `-` is standard input.

@@ -87,7 +87,7 @@ pub struct ScanArgs {
     #[arg(long, value_enum, default_value_t = Layout::Files)]
     pub layout: Layout,
     /// What to write
-    #[arg(long, value_enum, default_value_t = Output::Table)]
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
     /// The directory that `stage --to` fills on the nodes, for --layout staged
     #[arg(long, value_name = "DIR", default_value = STAGE_DIRECTORY)]
@@ -165,7 +165,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "DIR|ARCHIVE")]
     pub image: PathBuf,
     /// What to write
-    #[arg(long, value_enum, default_value_t = CheckOutput::Table)]
+    #[arg(short, long, value_enum, default_value_t = CheckOutput::Table)]
     pub output: CheckOutput,
 }
 

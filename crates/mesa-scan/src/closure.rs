@@ -61,9 +61,10 @@ impl Closure {
                 return Err(TreeError::invalid(
                     loader.tree().shown(),
                     format_args!(
-                        "GL there loads more than {MAX_LIBRARIES} libraries, which no system has; do not use it"
+                        "GL there loads more than {MAX_LIBRARIES} libraries, which no system has"
                     ),
-                ));
+                )
+                .with_fix("name another root"));
             }
             let instead = match loader.find(name, &wanted.above)? {
                 Search::Found(library) => {

@@ -75,11 +75,11 @@ impl Placed {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NoStaging {
     /// The architecture's loader has no such directories.
-    #[error("glibc has no glibc-hwcaps directory on {0}: use --layout files")]
+    #[error("glibc has no glibc-hwcaps directory on {0}, where staged libraries go")]
     Architecture(Arch),
     /// The image's loader does not know of them.
     #[error(
-        "the image's glibc {0} does not search glibc-hwcaps directories, which came with {first}: use --layout files",
+        "the image's glibc {0} does not search glibc-hwcaps directories, which came with {first}",
         first = glibc::FIRST_WITH_HWCAPS
     )]
     Glibc(glibc::Version),

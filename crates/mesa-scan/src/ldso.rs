@@ -9,6 +9,7 @@ use crate::arch::Arch;
 use crate::elf::{Elf, ElfError};
 use crate::glibc;
 use crate::tree::{Entry, Lookup, RealPath, Tree, TreeError};
+use manifests::console::Failure;
 
 /// The most bytes of an `ld.so.conf`.
 const MAX_CONF_SIZE: u64 = 1024 * 1024;
@@ -76,12 +77,21 @@ pub struct Paths {
 pub enum LoaderError {
     /// Nothing to find libraries with.
     #[error(
-        "no libc.so.6 of x86_64, aarch64 or s390x in any library directory: not the root of a glibc system, or not all of it"
+        "no libc.so.6 of x86_64, aarch64 or s390x in any library directory: not a glibc system, or not all of it"
     )]
     NoLibc,
     /// The tree cannot be read.
     #[error(transparent)]
     Tree(#[from] TreeError),
+}
+
+impl Failure for LoaderError {
+    fn fix(&self) -> Option<String> {
+        match self {
+            LoaderError::NoLibc => None,
+            LoaderError::Tree(error) => error.fix(),
+        }
+    }
 }
 
 impl<'a> Loader<'a> {
@@ -328,8 +338,9 @@ impl<'a> Configuration<'a> {
         if self.files > MAX_CONF || self.depth > MAX_CONF_DEPTH {
             return Err(TreeError::invalid(
                 path,
-                "too many files include each other, most likely in a circle; remove the include",
-            ));
+                "too many files include each other, most likely in a circle",
+            )
+            .with_fix("remove the include"));
         }
         if entry.file_size().is_none() {
             return Err(TreeError::invalid(path, "not a regular file"));
@@ -343,10 +354,9 @@ impl<'a> Configuration<'a> {
         if self.directories.len() > MAX_CONF {
             return Err(TreeError::invalid(
                 path,
-                format_args!(
-                    "more than {MAX_CONF} directories, which no system searches; remove some"
-                ),
-            ));
+                format_args!("more than {MAX_CONF} directories, which no system searches"),
+            )
+            .with_fix("remove some"));
         }
         Ok(())
     }

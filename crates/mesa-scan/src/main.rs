@@ -1,17 +1,51 @@
 //! `mesa-scan`: what of a node's Mesa must be mounted into a virt-launcher container, and will it load there?
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use manifests::console::{self, Failure};
+use manifests::{WriteError, to_json};
+use mesa_scan::check::SettingsError;
 use mesa_scan::cli::{CheckArgs, CheckOutput, Cli, Command, Output, ScanArgs, StageArgs};
-use mesa_scan::output::{self, NodeSelector};
-use mesa_scan::scan::{Scan, Sources};
+use mesa_scan::output::{self, NodeSelector, OutputError};
+use mesa_scan::scan::{ScanError, Sources};
+use mesa_scan::stage::StageError;
 use mesa_scan::verdict::Verdict;
 use mesa_scan::{check, scan, stage};
 
-/// Any failure: its message is all that is left to do with it.
-type Failure = Box<dyn std::error::Error>;
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    #[error("cannot write to standard output")]
+    Write(#[from] io::Error),
+}
+
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        OutputError::from(error).into()
+    }
+}
+
+impl Failure for Error {
+    fn fix(&self) -> Option<String> {
+        match self {
+            Error::Scan(error) => error.fix(),
+            Error::Stage(error) => error.fix(),
+            Error::Settings(error) => error.fix(),
+            Error::Output(error) => error.fix(),
+            Error::Write(_) => None,
+        }
+    }
+}
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -20,81 +54,67 @@ fn main() -> ExitCode {
         Command::Check(args) => run_check(&args),
     };
     match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) if is_closed_pipe(error.as_ref()) => ExitCode::from(2),
+        Ok(verdict) if verdict.loads() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
         Err(error) => {
-            complain(format_args!("error: {error}"));
+            console::error(&error);
             ExitCode::from(2)
         }
     }
 }
 
-fn run_scan(args: &ScanArgs) -> Result<bool, Failure> {
+fn run_scan(args: &ScanArgs) -> Result<Verdict, Error> {
     let sources = Sources::open(&args.sources.root, args.sources.image.as_deref())?;
     let base = format!("{}/current", args.staged_at.trim_end_matches('/'));
     let scan = scan::scan(&sources, args.layout, &base)?;
-    if args.output == Output::Table {
-        output::table(&mut anstream::stdout(), &scan)?;
-    } else {
-        io::stdout().write_all(for_machines(args, &scan)?.as_bytes())?;
-        explain(&scan.verdict);
-    }
-    Ok(scan.verdict.loads())
-}
-
-fn for_machines(args: &ScanArgs, scan: &Scan) -> Result<String, Failure> {
-    Ok(match args.output {
+    let text = match args.output {
+        Output::Table => {
+            let mut table = Vec::new();
+            output::table(&mut table, &scan)?;
+            console::print(&table)?;
+            return Ok(scan.verdict);
+        }
         Output::Settings => output::settings(&scan.plan, &NodeSelector::new())?,
-        Output::Policy => output::policy(scan, &args.module)?,
-        Output::Cdi => output::cdi(scan)?,
-        Output::Manifest | Output::Table => output::manifest(scan)?,
-    })
+        Output::Policy => output::policy(&scan, &args.module)?,
+        Output::Manifest => output::manifest(&scan)?,
+        Output::Cdi => output::cdi(&scan)?,
+    };
+    console::print(text)?;
+    explain(&scan.verdict);
+    Ok(scan.verdict)
 }
 
-fn run_stage(args: &StageArgs) -> Result<bool, Failure> {
+fn run_stage(args: &StageArgs) -> Result<Verdict, Error> {
     let staged = stage::stage(args)?;
     explain(&staged.verdict);
     for line in &staged.done {
-        complain(format_args!("{line}"));
+        console::note(line);
     }
-    io::stdout().write_all(staged.settings.as_bytes())?;
-    Ok(staged.verdict.loads())
+    console::print(&staged.settings)?;
+    Ok(staged.verdict)
 }
 
-fn run_check(args: &CheckArgs) -> Result<bool, Failure> {
+fn run_check(args: &CheckArgs) -> Result<Verdict, Error> {
     let settings = check::read_settings(&args.settings)?;
     let sources = Sources::open(&args.root, Some(&args.image))?;
     let verdict = check::check(&sources, &settings)?;
     match args.output {
-        CheckOutput::Table => output::verdict(&mut anstream::stdout(), &verdict)?,
-        CheckOutput::Json => {
-            let mut out = io::stdout().lock();
-            serde_json::to_writer_pretty(&mut out, &verdict)?;
-            writeln!(out)?;
+        CheckOutput::Table => {
+            let mut sentences = Vec::new();
+            output::verdict(&mut sentences, &verdict)?;
+            console::print(&sentences)?;
         }
+        CheckOutput::Json => console::print(to_json(&verdict)?)?,
     }
-    Ok(verdict.loads())
+    Ok(verdict)
 }
 
 /// Says on standard error what the output on standard output has no place for.
 fn explain(verdict: &Verdict) {
     for reason in &verdict.reasons {
-        complain(format_args!("GL will not load: {reason}"));
+        console::say("GL will not load", &reason.to_string());
     }
     for note in &verdict.notes {
-        complain(format_args!("note: {note}"));
+        console::note(note);
     }
-}
-
-fn complain(text: std::fmt::Arguments<'_>) {
-    for line in text.to_string().lines() {
-        // Where standard error is closed nobody is left to tell.
-        let _ = writeln!(io::stderr(), "mesa-scan: {}", manifests::printable(line));
-    }
-}
-
-fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -13,22 +13,32 @@ pub use policy::policy;
 pub use settings::{NodeSelector, settings};
 pub use table::{table, verdict};
 
+use manifests::console::Failure;
 use mesa_injector::settings::Problems;
 
 /// Why something cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// What we wrote is not what the policy accepts.
-    #[error(
-        "the policy would not accept what was found; correct these paths on the node or mount them by hand:\n{0}"
-    )]
-    Refused(Problems),
+    #[error("the policy would not accept what was found")]
+    Refused(#[source] Problems),
     /// Not representable.
     #[error(transparent)]
     Write(#[from] manifests::WriteError),
     /// Not representable.
-    #[error("cannot be written as JSON: {0}")]
+    #[error("cannot be written as JSON")]
     Json(#[from] serde_json::Error),
+}
+
+impl Failure for OutputError {
+    fn fix(&self) -> Option<String> {
+        match self {
+            OutputError::Refused(_) => {
+                Some("correct these paths on the node, or mount them by hand".to_owned())
+            }
+            OutputError::Write(_) | OutputError::Json(_) => None,
+        }
+    }
 }
 
 /// Bytes in the unit that suits them, powers of ten.

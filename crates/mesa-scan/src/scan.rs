@@ -11,6 +11,7 @@ use crate::reason::{Cause, Reason};
 use crate::set::Set;
 use crate::tree::{Archive, Directory, MountError, Overlay, RealPath, Tree, TreeError};
 use crate::verdict::{Container, Verdict};
+use manifests::console::Failure;
 
 /// A node's or an image's C library.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -53,7 +54,7 @@ pub struct Scan {
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     /// The node's root.
-    #[error("--root {path}: {source}")]
+    #[error("--root {path} is not the root of a node")]
     Node {
         /// As it was given.
         path: String,
@@ -61,23 +62,31 @@ pub enum ScanError {
         source: LoaderError,
     },
     /// The image.
-    #[error("--image {path}: {source}")]
+    #[error("--image {path} is not a virt-launcher image")]
     Image {
         /// As it was given.
         path: String,
         /// What is wrong.
         source: LoaderError,
     },
-    /// What was named as the node's root is none.
-    #[error("--root {0}; name the root directory of a node")]
-    Root(TreeError),
-    /// What was named as the image is none.
-    #[error(
-        "--image {0}; name an unpacked root, or an archive of docker save, podman save or skopeo copy"
-    )]
-    NotAnImage(TreeError),
+    /// The node's root cannot be opened.
+    #[error("cannot open --root {path}")]
+    OpenNode {
+        /// As it was given.
+        path: String,
+        /// What is wrong.
+        source: TreeError,
+    },
+    /// The image cannot be opened.
+    #[error("cannot open --image {path}")]
+    OpenImage {
+        /// As it was given.
+        path: String,
+        /// What is wrong.
+        source: TreeError,
+    },
     /// A check is of a node and an image.
-    #[error("no image: add --image")]
+    #[error("no image is given")]
     NoImage,
     /// Something in them cannot be read.
     #[error(transparent)]
@@ -86,8 +95,29 @@ pub enum ScanError {
     #[error(transparent)]
     Mount(#[from] MountError),
     /// The layout is impossible.
-    #[error("--layout staged: {0}")]
+    #[error(transparent)]
     Layout(#[from] NoStaging),
+}
+
+impl Failure for ScanError {
+    fn fix(&self) -> Option<String> {
+        let node = "name the root directory of a node";
+        let image =
+            "name an unpacked root, or an archive of docker save, podman save or skopeo copy";
+        let (error, fix): (Option<&dyn Failure>, _) = match self {
+            ScanError::Node { source, .. } => (Some(source), node),
+            ScanError::Image { source, .. } => (Some(source), image),
+            ScanError::OpenNode { source, .. } => (Some(source), node),
+            ScanError::OpenImage { source, .. } => (Some(source), image),
+            ScanError::NoImage => (None, "add --image"),
+            ScanError::Tree(error) => return error.fix(),
+            ScanError::Mount(error) => return error.fix(),
+            ScanError::Layout(_) => (None, "use --layout files"),
+        };
+        error
+            .and_then(Failure::fix)
+            .or_else(|| Some(fix.to_owned()))
+    }
 }
 
 /// A node's root and an image, opened.
@@ -103,7 +133,10 @@ impl Sources {
     /// # Errors
     /// Where one of them cannot be read.
     pub fn open(root: &Path, image: Option<&Path>) -> Result<Self, ScanError> {
-        let node = Directory::open(root).map_err(ScanError::Root)?;
+        let node = Directory::open(root).map_err(|source| ScanError::OpenNode {
+            path: root.display().to_string(),
+            source,
+        })?;
         let root = root.display().to_string();
         let Some(path) = image else {
             return Ok(Sources {
@@ -113,9 +146,13 @@ impl Sources {
             });
         };
         let arch = node_loader(&root, &node)?.arch;
-        let tree: Box<dyn Tree> = match Archive::open(path, arch).map_err(ScanError::NotAnImage)? {
+        let open_image = |source| ScanError::OpenImage {
+            path: path.display().to_string(),
+            source,
+        };
+        let tree: Box<dyn Tree> = match Archive::open(path, arch).map_err(open_image)? {
             Some(archive) => Box::new(archive),
-            None => Box::new(Directory::open(path).map_err(ScanError::NotAnImage)?),
+            None => Box::new(Directory::open(path).map_err(open_image)?),
         };
         Ok(Sources {
             root,

@@ -20,6 +20,7 @@ use std::io;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use manifests::console::Failure;
 
 use crate::cli::StageArgs;
 use crate::layout::Layout;
@@ -50,22 +51,20 @@ pub enum StageError {
     #[error(transparent)]
     Output(#[from] OutputError),
     /// Somebody else is at it.
-    #[error("{0}: another mesa-scan stages there; wait until it is done")]
+    #[error("{0}: another mesa-scan stages there")]
     Locked(String),
     /// Others could change what containers load.
-    #[error("{path}: {what}; {mend}")]
+    #[error("{path}: {what}")]
     Unsafe {
         /// The directory.
         path: String,
         /// What is wrong with it.
         what: String,
-        /// The mend.
-        mend: String,
+        /// What to do about it.
+        fix: &'static str,
     },
     /// The disk is full.
-    #[error(
-        "{path}: no space left on the device, the set has {needed}; free some or stage elsewhere"
-    )]
+    #[error("{path}: no space left on the device, the set has {needed}")]
     NoSpace {
         /// What was written.
         path: String,
@@ -73,7 +72,7 @@ pub enum StageError {
         needed: String,
     },
     /// The system refused.
-    #[error("{path}: {source}")]
+    #[error("cannot read or write {path}")]
     Io {
         /// The file.
         path: String,
@@ -81,8 +80,23 @@ pub enum StageError {
         source: io::Error,
     },
     /// An update of the node at the same moment.
-    #[error("{0}: changed while it was copied; run this again once the node's update is done")]
+    #[error("{0}: changed while it was copied")]
     Changed(String),
+}
+
+impl Failure for StageError {
+    fn fix(&self) -> Option<String> {
+        let fix = match self {
+            StageError::Scan(error) => return error.fix(),
+            StageError::Output(error) => return error.fix(),
+            StageError::Io { .. } => return None,
+            StageError::Locked(_) => "wait until it is done",
+            StageError::Unsafe { fix, .. } => fix,
+            StageError::NoSpace { .. } => "free some, or stage elsewhere",
+            StageError::Changed(_) => "run this again once the node's update is done",
+        };
+        Some(fix.to_owned())
+    }
 }
 
 impl StageError {

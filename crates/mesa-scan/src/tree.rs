@@ -19,6 +19,7 @@ use std::fmt;
 use std::io::{self, Read, Seek};
 
 use crate::elf::{Elf, ElfError};
+use manifests::console::Failure;
 
 /// As many links as Linux follows in one path.
 const MAX_LINKS: usize = 40;
@@ -177,20 +178,20 @@ impl Lookup {
 pub enum TreeError {
     /// A path goes above the root.
     #[error(
-        "{path}: leads out of the root (more `..` than directories above it); nothing outside is read: correct the link or path"
+        "{path}: leads out of the root (more `..` than directories above it), and nothing outside is read"
     )]
     Escape {
         /// The path that was looked up.
         path: String,
     },
     /// Links that lead to each other.
-    #[error("{path}: more than {MAX_LINKS} links follow each other; remove the loop")]
+    #[error("{path}: more than {MAX_LINKS} links follow each other")]
     Loop {
         /// The path that was looked up.
         path: String,
     },
     /// The system refused.
-    #[error("{path}: {source}")]
+    #[error("cannot read {path}")]
     Io {
         /// The file, as the user knows it.
         path: String,
@@ -202,9 +203,23 @@ pub enum TreeError {
     Invalid {
         /// The file, as the user knows it.
         path: String,
-        /// What is wrong and the mend.
+        /// What is wrong.
         what: String,
+        /// What to do about it, for those to whom that is not clear.
+        fix: Option<&'static str>,
     },
+}
+
+impl Failure for TreeError {
+    fn fix(&self) -> Option<String> {
+        let fix = match self {
+            TreeError::Escape { .. } => Some("correct the link or path"),
+            TreeError::Loop { .. } => Some("remove the loop"),
+            TreeError::Io { .. } => None,
+            TreeError::Invalid { fix, .. } => *fix,
+        };
+        fix.map(str::to_owned)
+    }
 }
 
 impl TreeError {
@@ -217,7 +232,16 @@ impl TreeError {
         TreeError::Invalid {
             path: path.to_string(),
             what: what.to_string(),
+            fix: None,
         }
+    }
+
+    /// The same with what to do about it.
+    pub(crate) fn with_fix(mut self, what_to_do: &'static str) -> Self {
+        if let TreeError::Invalid { fix, .. } = &mut self {
+            *fix = Some(what_to_do);
+        }
+        self
     }
 }
 

@@ -163,11 +163,11 @@ fn is_safe(directory: &Path) -> Result<(), StageError> {
     let us = rustix::process::geteuid();
     for (depth, place) in directory.ancestors().enumerate() {
         let metadata = fs::metadata(place).map_err(StageError::io(place))?;
-        let problem = |what: &str, mend: &str| {
+        let problem = |what: &str, fix| {
             Err(StageError::Unsafe {
                 path: place.display().to_string(),
                 what: what.to_owned(),
-                mend: mend.to_owned(),
+                fix,
             })
         };
         let sticky = metadata.mode() & 0o1000 != 0 && depth > 0;
@@ -190,7 +190,7 @@ fn is_safe(directory: &Path) -> Result<(), StageError> {
         return Err(StageError::Unsafe {
             path: directory.display().to_string(),
             what: "on a file system that is mounted noexec, from which no library loads".to_owned(),
-            mend: "stage elsewhere".to_owned(),
+            fix: "stage elsewhere",
         });
     }
     Ok(())

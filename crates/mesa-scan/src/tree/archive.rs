@@ -134,9 +134,10 @@ impl Archive {
                     return Err(TreeError::invalid(
                         shown,
                         format_args!(
-                            "the entry {path} goes through {next}, which is no directory; save the image again"
+                            "the entry {path} goes through {next}, which is not a directory"
                         ),
-                    ));
+                    )
+                    .with_fix("save the image again"));
                 }
                 Lookup::Missing => {
                     self.slots.insert(next.clone(), made_directory());
@@ -166,10 +167,9 @@ impl Archive {
         if target.split('/').any(|name| name == "..") {
             return Err(TreeError::invalid(
                 shown,
-                format_args!(
-                    "the hard link {path} leads to {target}, out of the image; do not use this image"
-                ),
-            ));
+                format_args!("the hard link {path} leads to {target}, out of the image"),
+            )
+            .with_fix("do not use this image"));
         }
         let slot = self
             .existing(target)?
@@ -177,8 +177,11 @@ impl Archive {
         slot.cloned().ok_or_else(|| {
             TreeError::invalid(
                 shown,
-                format_args!("the hard link {path} leads to {target}, which the image does not have; save it again"),
+                format_args!(
+                    "the hard link {path} leads to {target}, which the image does not have"
+                ),
             )
+            .with_fix("save the image again")
         })
     }
 
@@ -273,10 +276,11 @@ fn layer_names(store: &Store, arch: Arch) -> Result<Vec<String>, TreeError> {
             (_, others) => Err(TreeError::invalid(
                 store.show(DOCKER),
                 format_args!(
-                    "names {} images where one is looked at; save one",
+                    "names {} images where one is looked at",
                     if others == 0 { 0 } else { others + 1 }
                 ),
-            )),
+            )
+            .with_fix("save one image")),
         };
     }
     let mut name = "index.json".to_owned();
@@ -301,8 +305,9 @@ fn layer_names(store: &Store, arch: Arch) -> Result<Vec<String>, TreeError> {
     }
     Err(TreeError::invalid(
         store.show(&name),
-        format_args!("more than {MAX_INDEXES} indexes lead to each other; save the image again"),
-    ))
+        format_args!("more than {MAX_INDEXES} indexes lead to each other"),
+    )
+    .with_fix("save the image again"))
 }
 
 /// The one manifest of an index that is for `arch`.
@@ -318,14 +323,16 @@ fn choose(store: &Store, name: &str, arch: Arch) -> Result<Descriptor, TreeError
         (None, _) => Err(TreeError::invalid(
             store.show(name),
             format_args!(
-                "has no image for {}, the node's architecture; save that one",
+                "has no image for {}, the node's architecture",
                 arch.oci_name()
             ),
-        )),
+        )
+        .with_fix("save the image of that architecture")),
         (Some(_), others) => Err(TreeError::invalid(
             store.show(name),
-            format_args!("has {} images where one is looked at; save one", others + 1),
-        )),
+            format_args!("has {} images where one is looked at", others + 1),
+        )
+        .with_fix("save one image")),
     }
 }
 
@@ -337,10 +344,10 @@ fn blob(store: &Store, of: &str, digest: &str) -> Result<String, TreeError> {
         Some((algorithm, hex)) if good(algorithm) && good(hex) => {
             Ok(format!("blobs/{algorithm}/{hex}"))
         }
-        _ => Err(TreeError::invalid(
-            store.show(of),
-            format_args!("{digest:?} is no digest; do not use this image"),
-        )),
+        _ => Err(
+            TreeError::invalid(store.show(of), format_args!("{digest:?} is not a digest"))
+                .with_fix("do not use this image"),
+        ),
     }
 }
 

@@ -139,9 +139,10 @@ impl Layer {
             return Err(TreeError::invalid(
                 &self.shown,
                 format_args!(
-                    "the entry {path} has `..` in its name, which no image builder writes; do not use this image"
+                    "the entry {path} has `..` in its name, which no image builder writes"
                 ),
-            ));
+            )
+            .with_fix("do not use this image"));
         }
         let (directory, name) = split(&path);
         if name == OPAQUE {
@@ -205,8 +206,9 @@ impl Layer {
                 Some(_) => Ok(stored),
                 None => Err(TreeError::invalid(
                     &self.shown,
-                    format_args!("ends in the middle of {path}: save the image again"),
-                )),
+                    format_args!("ends in the middle of {path}"),
+                )
+                .with_fix("save the image again")),
             };
         }
         let mut read = || {
@@ -264,8 +266,9 @@ impl Layer {
     fn bad(&self, error: &io::Error) -> TreeError {
         TreeError::invalid(
             &self.shown,
-            format_args!("not a layer that can be read: {error}; save the image again"),
+            format_args!("not a layer that can be read: {error}"),
         )
+        .with_fix("save the image again")
     }
 }
 

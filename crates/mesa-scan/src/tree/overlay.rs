@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FileId, Kind, Lookup, Node, ReadSeek, RealPath, Tree, TreeError};
 use crate::elf::{Elf, ElfError};
+use manifests::console::Failure;
 
 /// Why a runtime could not make a mount point.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,15 @@ pub enum MountError {
     /// The image cannot be read.
     #[error(transparent)]
     Tree(#[from] TreeError),
+}
+
+impl Failure for MountError {
+    fn fix(&self) -> Option<String> {
+        match self {
+            MountError::Tree(error) => error.fix(),
+            _ => Some("mount at another path".to_owned()),
+        }
+    }
 }
 
 /// An image with mounts of a node's files.

@@ -130,10 +130,10 @@ impl Store {
                         None => break,
                     }
                 }
-                Err(TreeError::invalid(
-                    path.display(),
-                    format_args!("has no {name}: save the image again"),
-                ))
+                Err(
+                    TreeError::invalid(path.display(), format_args!("has no {name}"))
+                        .with_fix("save the image again"),
+                )
             }
             Store::Directory(directory) => {
                 let path = directory.join(name);
@@ -164,9 +164,8 @@ fn members(path: &Path, archive: &Window) -> Result<BTreeMap<String, Member>, Tr
         magic.get(..start),
         Some([0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd])
     ) {
-        return Err(TreeError::invalid(
-            shown,
-            "compressed as a whole: unpack it with gunzip or unzstd first (compressed layers inside are fine)",
+        return Err(TreeError::invalid(shown, "compressed as a whole").with_fix(
+            "unpack it with gunzip or unzstd first (compressed layers inside are fine)",
         ));
     }
     let bad = |error: &io::Error| {
@@ -184,10 +183,8 @@ fn members(path: &Path, archive: &Window) -> Result<BTreeMap<String, Member>, Tr
             tar::EntryType::Regular => {
                 let part = archive.part(entry.raw_file_position(), entry.size());
                 Member::Bytes(part.ok_or_else(|| {
-                    TreeError::invalid(
-                        shown,
-                        format_args!("ends in the middle of {name}: copy it again"),
-                    )
+                    TreeError::invalid(shown, format_args!("ends in the middle of {name}"))
+                        .with_fix("copy the image again")
                 })?)
             }
             tar::EntryType::Symlink => {

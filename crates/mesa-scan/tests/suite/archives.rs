@@ -355,10 +355,10 @@ fn layers_merge_as_a_runtime_unpacks_them(
 #[case::parent_inside(Layer::new().file("usr/../../outside", "x"), "`..` in its name")]
 #[case::hard_link_out(Layer::new().hard_link("passwd", "../../etc/passwd"), "out of the image")]
 #[case::hard_link_to_nothing(Layer::new().hard_link("passwd", "/etc/passwd"), "which the image does not have")]
-#[case::through_file(Layer::new().file("a", "x").file("a/b", "x"), "no directory")]
+#[case::through_file(Layer::new().file("a", "x").file("a/b", "x"), "not a directory")]
 #[case::through_escaping_link(Layer::new().link("up", "../.."). file("up/outside", "x"), "leads out of the root")]
 #[case::through_looping_link(Layer::new().link("loop", "loop").file("loop/x", "x"), "links follow each other")]
-#[case::through_dangling_link(Layer::new().link("etc", "/nowhere").file("etc/x", "x"), "no directory")]
+#[case::through_dangling_link(Layer::new().link("etc", "/nowhere").file("etc/x", "x"), "not a directory")]
 fn a_hostile_layer_is_refused(
     #[case] layer: Layer,
     #[case] expected: &str,
@@ -434,7 +434,7 @@ fn what_is_no_archive_is_told_so(#[case] bytes: &[u8], #[case] expected: &str) {
 #[case::digest(
     "index.json",
     r#"{"manifests": [{"digest": "sha256:../../../etc/passwd"}]}"#,
-    "is no digest"
+    "is not a digest"
 )]
 #[case::other(
     "index.json",

@@ -89,7 +89,7 @@ fn help_has_examples_and_the_exit_status() {
 
 #[rstest]
 #[case::no_command(&[], "Usage")]
-#[case::no_such_root(&["scan", "--root", "/no/such/directory"], "/no/such/directory: No such file")]
+#[case::no_such_root(&["scan", "--root", "/no/such/directory"], "cannot read /no/such/directory\n  caused by: No such file")]
 #[case::root_is_a_file(&["scan", "--root", "/dev/null"], "not a directory")]
 #[case::check_needs_an_image(&["check", "--settings", "x"], "--image")]
 #[case::layout(&["scan", "--layout", "tower"], "possible values: files, staged")]
@@ -190,16 +190,14 @@ fn settings_are_checked_wherever_they_stand() {
     let settings = stdout(scan(&node, &image).args(["--output", "settings"]), 0);
     let policy = stdout(scan(&node, &image).args(["--output", "policy"]), 0);
     let several = format!("apiVersion: v1\nkind: Namespace\n---\n{policy}");
-    for text in [&settings, &policy, &several] {
+    let mark = format!("\u{feff}{policy}");
+    for text in [&settings, &policy, &several, &mark] {
         assert_eq!(
             stdout(&mut check(&node, &image, text), 0).lines().next(),
             Some("GL will load.")
         );
     }
-    let said = stdout(
-        check(&node, &image, &settings).args(["--output", "json"]),
-        0,
-    );
+    let said = stdout(check(&node, &image, &settings).args(["-o", "json"]), 0);
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said["reasons"], json!([]));
 }
@@ -207,7 +205,12 @@ fn settings_are_checked_wherever_they_stand() {
 #[rstest]
 #[case::not_settings("hostPath: []", "did you mean hostPaths?")]
 #[case::not_yaml("{", "neither JSON nor YAML")]
-#[case::several("a: 1\n---\nb: 2\n", "2 documents")]
+#[case::several("a: 1\n---\nb: 2\n", "not 2 documents")]
+#[case::two_policies(
+    "{apiVersion: policies.kubewarden.io/v1, kind: AdmissionPolicy}\n---\n{apiVersion: policies.kubewarden.io/v1, kind: AdmissionPolicy}",
+    "holds 2 policies"
+)]
+#[case::other_object("{apiVersion: v1, kind: Pod}", "not a Pod")]
 fn settings_that_the_policy_refuses_are_an_error(#[case] settings: &str, #[case] expected: &str) {
     let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
     let text = stderr(&mut check(&node, &image, settings), 2);
@@ -285,7 +288,7 @@ fn what_cannot_be_looked_at_is_no_promise() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_named_with_its_option_and_the_mend() {
+fn what_cannot_be_opened_is_named_with_its_option_and_the_fix() {
     let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 38));
     let absent = node.path().join("absent");
     let with = |option: &str, path: &Path| {
@@ -305,13 +308,104 @@ fn what_cannot_be_opened_is_named_with_its_option_and_the_mend() {
         }
         stderr(&mut command, 2)
     };
-    for (option, mend) in [
+    for (option, fix) in [
         ("--root", "name the root directory of a node"),
         ("--image", "name an unpacked root, or an archive"),
-        ("--settings", "name a file with settings"),
+        (
+            "--settings",
+            "name a file that can be read, or - for standard input",
+        ),
     ] {
         let error = with(option, &absent);
-        let start = format!("mesa-scan: error: {option} {}", absent.display());
-        assert!(error.starts_with(&start) && error.contains(mend), "{error}");
+        let what = match option {
+            "--settings" => format!("error: cannot read {}\n", absent.display()),
+            _ => format!(
+                "error: cannot open {option} {0}\n  caused by: cannot read {0}\n",
+                absent.display()
+            ),
+        };
+        let start =
+            format!("{what}  caused by: No such file or directory (os error 2)\nfix: {fix}");
+        assert!(error.starts_with(&start), "{error}");
     }
+}
+
+#[test]
+fn an_error_says_what_failed_then_why_then_what_to_do() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    let settings = "hostPath: []\ncontainers: 1\n\"\\e[2J\\u202e\": 1\n";
+    // The problems stand below each other, and no name in them steers the terminal or passes for a line of ours.
+    let error = stderr(&mut check(&node, &image, settings), 2);
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(
+        lines[0],
+        "error: standard input: the policy would not accept these settings"
+    );
+    assert!(lines[1].starts_with("  caused by: "), "{error}");
+    assert_eq!(lines.len(), 4, "{error}");
+    assert!(
+        lines[2..].iter().all(|line| line.starts_with("    ")),
+        "{error}"
+    );
+    assert!(!error.contains(['\x1b', '\u{202e}']), "{error}");
+
+    let mut coloured = check(&node, &image, "[1]");
+    let error = stderr(coloured.env("CLICOLOR_FORCE", "1"), 2);
+    assert_eq!(
+        error,
+        "\x1b[1m\x1b[31merror:\x1b[0m standard input: settings must be one object, not a list\n\
+         \x1b[1m\x1b[32mfix:\x1b[0m write the settings as keys with values, or {} for the defaults\n"
+    );
+}
+
+/// `mesa-scan … | head -1` has read enough.
+#[rstest]
+fn a_closed_pipe_is_not_an_error(
+    #[values(
+        &["scan"], &["scan", "-o", "manifest"], &["scan", "-o", "policy"], &["scan", "-o", "settings"],
+        &["check", "--settings", "/dev/null"], &["check", "-o", "json", "--settings", "/dev/null"]
+    )]
+    arguments: &[&str],
+    #[values((36, 0), (33, 1))] (glibc, status): (u32, i32),
+) {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, glibc));
+    let status = if arguments[0] == "check" { 1 } else { status };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_mesa-scan"))
+        .args(arguments)
+        .arg("--root")
+        .arg(node.path())
+        .arg("--image")
+        .arg(image.path())
+        .stdout(writer)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    assert!(!said.contains("error"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_mesa-scan"))
+        .args(["scan", "--root"])
+        .arg(node.path())
+        .arg("--image")
+        .arg(image.path())
+        .stdout(
+            fs::OpenOptions::new()
+                .write(true)
+                .open("/dev/full")
+                .unwrap(),
+        )
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        said,
+        "error: cannot write to standard output\n  caused by: No space left on device (os error 28)\n"
+    );
 }

@@ -169,6 +169,12 @@ pub(crate) fn item<'s>(scan: &'s Scan, name: &str) -> &'s Item {
     items.find(|item| item.name == name).unwrap()
 }
 
+/// An error with its causes, in one line.
+pub(crate) fn complaint(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// The reasons as one text.
 pub(crate) fn reasons(scan: &Scan) -> String {
     let reasons: Vec<String> = scan

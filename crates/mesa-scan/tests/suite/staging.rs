@@ -467,7 +467,7 @@ fn an_unreadable_file_leaves_the_old_generation_in_use() {
     };
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(
-        said(&output).contains("00-mesa-defaults.conf: Permission denied"),
+        said(&output).contains("00-mesa-defaults.conf\n  caused by: Permission denied"),
         "{}",
         said(&output)
     );
