@@ -253,7 +253,7 @@ impl Policy {
     /// ```
     ///
     /// # Errors
-    /// Where a value is none of JSON.
+    /// Where a value cannot be written as YAML.
     pub fn to_yaml(&self, comments: &[String]) -> Result<String, WriteError> {
         let mut yaml = String::new();
         for comment in comments {

@@ -21,7 +21,7 @@ pub fn printable(text: &str) -> String {
 
 /// Whether a character is seen, takes part in a line and leaves the order of the others alone.
 ///
-/// What is left out are Unicode's categories Cc, Zl, Zp and Cf, and the fillers, which are letters that nobody sees.
+/// Not printable are Unicode's categories Cc, Zl, Zp and Cf, and the fillers, which are letters without a shape.
 pub(crate) fn is_printable(letter: char) -> bool {
     !letter.is_control()
         && !matches!(letter,

@@ -9,13 +9,13 @@ use serde_saphyr::options::{DuplicateKeyPolicy, Options};
 
 use crate::text::is_printable;
 
-/// Why a value cannot be written. No value of JSON is a reason.
+/// Why a value cannot be written. A `serde_json::Value` always can.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// Not representable.
+    /// Something that YAML does not have.
     #[error("cannot be written as YAML")]
     Yaml(#[from] serde_saphyr::ser::Error),
-    /// Not representable.
+    /// Something that JSON does not have.
     #[error("cannot be written as JSON")]
     Json(#[from] serde_json::Error),
 }
@@ -25,7 +25,7 @@ pub enum WriteError {
 #[error("{0}")]
 pub struct SyntaxError(String);
 
-/// How many bytes aliases may make of a text, and of how many values.
+/// The most that aliases may add to a text: bytes and values.
 const EXPANDED: usize = 1 << 28;
 const ALIASED: usize = 100_000;
 
@@ -34,8 +34,8 @@ const WHOLE: f64 = 1e15;
 
 /// The documents of a text, empty ones left out.
 ///
-/// What starts with a brace is read as JSON, of which several values may follow each other, and as YAML only where it
-/// is no JSON. So the numbers of JSON become what the policy server makes of them.
+/// What starts with a brace is read as JSON, where several values may follow each other, and as YAML only if it is not
+/// JSON. So the numbers of JSON become what the policy server makes of them.
 pub(crate) fn documents(text: &str) -> Result<Vec<Value>, SyntaxError> {
     let text = text.trim_start_matches('\u{feff}');
     let mut documents = if text.trim_start().starts_with('{') {
@@ -62,7 +62,8 @@ fn yaml_documents(text: &str) -> Result<Vec<Value>, SyntaxError> {
     Ok(documents.into_iter().map(|Document(value)| value).collect())
 }
 
-/// What is in the text may be read in whole, whatever its size; what aliases make of it has a bound.
+/// A text is read whatever its size. What aliases make of it has a bound, and so has its depth, which is the library's
+/// default of 64.
 fn options(length: usize) -> Options {
     serde_saphyr::options! {
         legacy_octal_numbers: true,
@@ -73,6 +74,8 @@ fn options(length: usize) -> Options {
             max_total_replayed_events: (EXPANDED / length.max(1)).min(ALIASED),
         },
         budget: serde_saphyr::budget! {
+            enforce_alias_anchor_ratio: false,
+            max_aliases: usize::MAX,
             max_events: usize::MAX,
             max_nodes: usize::MAX,
             max_documents: usize::MAX,
@@ -81,7 +84,7 @@ fn options(length: usize) -> Options {
     }
 }
 
-/// A value of JSON whose keys may have been written otherwise than as strings.
+/// A value of JSON. In YAML its keys may also be numbers and booleans.
 struct Document(Value);
 
 impl<'de> Deserialize<'de> for Document {
@@ -161,7 +164,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
 /// A value as one YAML document, with a line break at its end. Readers of YAML 1.1 and 1.2 read it alike.
 ///
 /// # Errors
-/// Where the value is none of JSON.
+/// Where the value has keys or numbers that JSON does not have.
 pub fn to_yaml(value: &impl Serialize) -> Result<String, WriteError> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     Ok(serde_saphyr::to_string_with_options(value, options)?)
@@ -171,7 +174,7 @@ pub fn to_yaml(value: &impl Serialize) -> Result<String, WriteError> {
 /// or a control character is escaped, as is what steers a terminal.
 ///
 /// # Errors
-/// Where the value is none of JSON.
+/// Where the value has keys or numbers that JSON does not have.
 pub fn to_json(value: &impl Serialize) -> Result<String, WriteError> {
     let json = serde_json::to_string_pretty(value)?;
     let mut printable = String::with_capacity(json.len() + 1);

@@ -78,6 +78,13 @@ fn what_would_not_end_is_an_error(#[case] text: String) {
 }
 
 #[test]
+fn one_anchor_may_have_many_aliases() {
+    let text = format!("a: &a {{b: 1}}\nlist: [{}]\n", vec!["*a"; 2000].join(", "));
+    let objects = source(&text).objects().unwrap();
+    assert_eq!(objects[0]["list"].as_array().unwrap().len(), 2000);
+}
+
+#[test]
 fn a_large_file_without_aliases_is_read_whole() {
     let pod = "- {a: {b: [1, 2, 3, 4, 5, 6, 7, 8, 9]}}\n";
     let objects = source(&("kind: List\nitems:\n".to_owned() + &pod.repeat(20_000)))
