@@ -36,20 +36,20 @@ test-host: policy.wasm
 
 .PHONY: test-wasm
 test-wasm:
-	@hack/optional node hack/wasm-bindgen-test
+	@hack/with-tools node hack/wasm-bindgen-test
 
 # Against the real kwctl where it is on PATH, and against mesa-preview otherwise.
 .PHONY: e2e-tests
 e2e-tests: policy.wasm
 	cargo test --quiet --release -p mesa-preview --locked --no-run
-	@hack/optional bats,jq bats e2e.bats
+	@hack/with-tools bats,jq bats e2e.bats
 
 # From the pod to the display: a real QEMU finds OpenGL with what the policy injects. As root, on a Debian-like machine.
 .PHONY: e2e-display
 e2e-display: policy.wasm
 	cargo test --quiet --release -p mesa-preview --locked --no-run # as for e2e-tests: other features would build its engine anew
 	cargo build --quiet --release --locked -p mesa-scan
-	@hack/optional cc,python3,setcap cargo test --locked -p display-tests
+	@hack/with-tools cc,python3,setcap cargo test --locked -p display-tests
 
 # The policy: fresh instance plus validate, beside a module that does nothing. The scanner: Debian roots with Mesa.
 .PHONY: bench
