@@ -1,43 +1,42 @@
 //! The command line.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io, path::PathBuf, process::ExitCode};
 
-use anstream::{AutoStream, ColorChoice};
+use anstream::ColorChoice;
 use clap::{Args, Parser, ValueEnum};
 use json_patch::{Patch, PatchError};
-use manifests::{SourceError, WriteError, console::Failure as _};
+use manifests::{
+    SourceError, WriteError,
+    console::{self, Failure},
+};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     definition::Definition,
     engine::{LoadError, Policy},
-    input::{self, Input, InputError, Source},
+    input::{self, Input, InputError, Overrides, Source},
     report,
     response::AdmissionResponse,
     server::{PolicyFailure, Server, StartError},
+    webhook::{self, Labels},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   mesa-preview vm.yaml                                      what the policy changes, for people
-  mesa-preview --policy-yaml policy.yaml vm.yaml            with the settings of a ClusterAdmissionPolicy
+  mesa-preview --policy-yaml policy.yaml vm.yaml            as the API server and a ClusterAdmissionPolicy would have it
   mesa-preview --settings-json '{\"containers\":[\"*\"]}' vm.yaml
   kubectl get pods -A -l kubevirt.io=virt-launcher -o yaml | mesa-preview -
-  mesa-preview --output yaml vm.yaml | kubectl create -f -  the pod as the policy leaves it
-  mesa-preview --output response request.json | jq .allowed
+  mesa-preview -o yaml vm.yaml | kubectl create -f -        the pod as the policy leaves it
+  mesa-preview -o response -r request.json -s settings.yaml as kwctl run has it
 
 A POD is a Pod manifest (YAML or JSON, several documents or a List too), an AdmissionRequest, an AdmissionReview, or
 - for standard input. A Pod is taken to be created by virt-controller, in its own namespace or else in kubevirt.
 
 Exit status:
-  0  every pod was shown; with --output diff and response also when the policy rejects it, as in kwctl
-  1  an input is bad, the settings are refused, or the policy fails; with --output patch and yaml also when it
-     rejects a pod
+  0  every pod was shown, also when the policy rejects it, as in kwctl
+  1  an input cannot be read, the settings are refused, or the policy fails
   2  wrong usage";
 
 /// Show what the policy does to a pod, without a cluster
@@ -49,27 +48,43 @@ pub struct Arguments {
     policy: PathBuf,
     #[command(flatten)]
     definition: DefinitionArguments,
+    /// Labels of the pods' namespace besides its name, for the namespaceSelector of --policy-yaml
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label, requires = "policy_yaml")]
+    namespace_labels: Vec<(String, String)>,
+    /// Who creates the pods of manifests [default: KubeVirt's controller]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Where the pods of manifests are created [default: their own namespace, or kubevirt]
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// What is done to the pods of manifests [default: CREATE]
+    #[arg(long, value_name = "OPERATION", value_parser = ["CREATE", "UPDATE", "DELETE", "CONNECT"])]
+    operation: Option<String>,
     /// What to print
-    #[arg(long, value_enum, default_value_t = Output::Diff)]
+    #[arg(long, short, value_enum, default_value_t = Output::Diff)]
     output: Output,
     /// When to use colours; NO_COLOR is honoured
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     color: Color,
+    /// An AdmissionRequest or AdmissionReview to preview, as in kwctl run
+    #[arg(long, short, value_name = "FILE")]
+    request_path: Vec<String>,
     /// What to preview
-    #[arg(required = true, value_name = "POD")]
+    #[arg(required_unless_present = "request_path", value_name = "POD")]
     pods: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 #[group(multiple = false)]
 struct DefinitionArguments {
-    /// The policy's settings, YAML or JSON [default: {}]
-    #[arg(long, value_name = "FILE")]
-    settings: Option<PathBuf>,
+    /// The policy's settings, YAML or JSON, or a policy that has them [default: {}]
+    #[arg(long, short, value_name = "FILE", alias = "settings")]
+    settings_path: Option<PathBuf>,
     /// The policy's settings
     #[arg(long, value_name = "JSON")]
     settings_json: Option<String>,
-    /// A ClusterAdmissionPolicy or AdmissionPolicy: its settings, mode, mutating and message are honoured
+    /// A ClusterAdmissionPolicy or AdmissionPolicy: its settings, mode, mutating and message, and the rules and selectors by
+    /// which the API server sends a request or not
     #[arg(long, value_name = "FILE")]
     policy_yaml: Option<PathBuf>,
 }
@@ -82,6 +97,8 @@ enum Output {
     Patch,
     /// The pod as the policy leaves it
     Yaml,
+    /// The same as JSON
+    Json,
     /// The admission response, one line per pod, as `kwctl run` prints it
     Response,
 }
@@ -93,6 +110,11 @@ enum Color {
     Never,
 }
 
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 /// What stands between the command line and an answer.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -100,40 +122,75 @@ enum Error {
     Input(#[from] InputError),
     #[error(transparent)]
     Definition(#[from] SourceError),
-    #[error("{}: {error}", file.display())]
-    Load { file: PathBuf, error: LoadError },
-    #[error("{}: {error}", file.display())]
-    Start { file: PathBuf, error: StartError },
-    #[error("{error}{}", settings_mend(file.as_deref()))]
+    #[error("cannot load {}", file.display())]
+    Load {
+        file: PathBuf,
+        #[source]
+        error: LoadError,
+    },
+    #[error("cannot start {}", file.display())]
+    Start {
+        file: PathBuf,
+        #[source]
+        error: StartError,
+    },
+    #[error("{error}")]
     Settings {
         file: Option<String>,
         error: StartError,
     },
-    #[error("{}: fails on {pod}: {failure}; build it anew with `make policy.wasm`, or report it", file.display())]
+    #[error("{} fails on {pod}", file.display())]
     Failure {
         file: PathBuf,
         pod: Source,
+        #[source]
         failure: PolicyFailure,
     },
-    #[error("{pod}: {reason}")]
-    Rejected { pod: Source, reason: String },
-    #[error("{pod}: the policy's patch does not apply: {error}; report it")]
-    Patch { pod: Source, error: PatchError },
-    #[error("cannot write the preview: {0}")]
-    Write(#[from] io::Error),
+    #[error("{pod}: the policy's patch does not apply")]
+    Patch {
+        pod: Source,
+        #[source]
+        error: PatchError,
+    },
+    #[error("cannot write the preview")]
+    Print(#[from] io::Error),
     #[error(transparent)]
-    Yaml(#[from] WriteError),
+    Write(#[from] WriteError),
+}
+
+impl Failure for Error {
+    fn fix(&self) -> Option<String> {
+        let fix = match self {
+            Self::Input(error) => return error.fix(),
+            Self::Definition(error) => return error.fix(),
+            Self::Settings { file, .. } => {
+                let place = file
+                    .as_ref()
+                    .map(|file| format!("correct them in {file}; "));
+                let docs = "docs/settings.md has every setting";
+                return Some(place.unwrap_or_default() + docs);
+            }
+            Self::Load { .. } | Self::Start { .. } => {
+                "build it with `make policy.wasm`, or name another file with --policy"
+            }
+            Self::Failure { .. } => "build it again with `make policy.wasm`, or report it",
+            Self::Patch { .. } => "report it",
+            Self::Print(_) | Self::Write(_) => return None,
+        };
+        Some(fix.to_owned())
+    }
 }
 
 /// Previews every pod, and tells what went wrong on standard error.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
+    arguments.color.choice().write_global();
     let errors = match arguments.preview() {
         Ok(errors) => errors,
         Err(error) => vec![error],
     };
     for error in &errors {
-        eprintln!("Error: {}", one_line(&with_causes(error)));
+        console::error(error);
     }
     if errors.is_empty() {
         ExitCode::SUCCESS
@@ -145,7 +202,18 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 impl Arguments {
     /// Returns what went wrong with single pods, which does not keep the others from being shown.
     fn preview(&self) -> Result<Vec<Error>, Error> {
-        let inputs = input::read(&self.pods)?;
+        let overrides = Overrides {
+            user: self.user.clone(),
+            namespace: self.namespace.clone(),
+            operation: self.operation.clone(),
+        };
+        let files: Vec<String> = self
+            .request_path
+            .iter()
+            .chain(&self.pods)
+            .cloned()
+            .collect();
+        let found = input::read(&files, &overrides)?;
         let definition = self.definition.read()?;
         let policy = Policy::load(&self.policy).map_err(|error| Error::Load {
             file: self.policy.clone(),
@@ -153,11 +221,16 @@ impl Arguments {
         })?;
         let server = Server::start(&policy, &definition)
             .map_err(|error| self.start_error(&definition, error))?;
-        let mut out = self.color.stdout();
+        let notes = definition.policy.iter().flat_map(webhook::notes);
+        found
+            .notes
+            .into_iter()
+            .chain(notes)
+            .for_each(|it| console::note(&it));
         let mut errors = Vec::new();
-        for input in &inputs {
+        for input in &found.inputs {
             match self.show(&server, &definition, input) {
-                Ok(text) => out.write_all(text.as_bytes())?,
+                Ok(text) => console::print(text)?,
                 Err(error) => errors.push(error),
             }
         }
@@ -170,23 +243,48 @@ impl Arguments {
         definition: &Definition,
         input: &Input,
     ) -> Result<String, Error> {
-        let ask = || {
-            server
+        let labels: Labels = self.namespace_labels.iter().cloned().collect();
+        let webhook = definition.policy.as_ref();
+        let not_sent =
+            webhook.and_then(|policy| webhook::not_sent(policy, &input.request, &labels));
+        // What the policy server would answer if it were asked is another question.
+        if let (Output::Response, None) = (self.output, &not_sent) {
+            return Ok(json_line(&server.answer(&input.request))?);
+        }
+        let response = match &not_sent {
+            Some(_) => AdmissionResponse::untouched(&input.request.uid),
+            None => server
                 .ask(&input.request)
                 .map_err(|failure| Error::Failure {
                     file: self.policy.clone(),
                     pod: input.source.clone(),
                     failure,
-                })
+                })?,
         };
+        if let Output::Diff = self.output {
+            return Ok(report::render(
+                input,
+                &response,
+                definition,
+                not_sent.as_deref(),
+            ));
+        }
+        if let Some(reason) = not_sent {
+            console::note(&format!("{}: not sent: {reason}", input.source));
+        }
+        if let Output::Response = self.output {
+            return Ok(json_line(&response)?);
+        }
+        if !response.allowed {
+            // There is no such pod, and so nothing to go on with.
+            console::note(&format!("{}: {}", input.source, response.reason()));
+            return Ok(String::new());
+        }
+        let patch = response.patch.unwrap_or_default();
         Ok(match self.output {
-            Output::Diff => report::render(input, &ask()?, definition.mode),
-            Output::Patch => json_line(&accepted(input, ask()?)?)?,
-            Output::Yaml => {
-                let object = patched(input, &accepted(input, ask()?)?)?;
-                format!("---\n{}", manifests::to_yaml(&object)?)
-            }
-            Output::Response => json_line(&server.answer(&input.request))?,
+            Output::Yaml => format!("---\n{}", manifests::to_yaml(&patched(input, &patch)?)?),
+            Output::Json => manifests::to_json(&patched(input, &patch)?)?,
+            _ => json_line(&patch)?,
         })
     }
 
@@ -208,7 +306,7 @@ impl DefinitionArguments {
     fn read(&self) -> Result<Definition, SourceError> {
         match self {
             Self {
-                settings: Some(file),
+                settings_path: Some(file),
                 ..
             } => Definition::from_settings_file(file),
             Self {
@@ -225,30 +323,17 @@ impl DefinitionArguments {
 }
 
 impl Color {
-    fn stdout(self) -> AutoStream<io::Stdout> {
-        let stdout = io::stdout();
-        let choice = match self {
-            Self::Auto => AutoStream::choice(&stdout),
+    fn choice(self) -> ColorChoice {
+        match self {
+            Self::Auto => ColorChoice::Auto,
             Self::Always => ColorChoice::Always,
             Self::Never => ColorChoice::Never,
-        };
-        AutoStream::new(stdout, choice)
+        }
     }
 }
 
 fn json_line(value: &impl Serialize) -> io::Result<String> {
     Ok(serde_json::to_string(value)? + "\n")
-}
-
-/// The patch of an accepted pod, empty when the pod stays as it is.
-fn accepted(input: &Input, response: AdmissionResponse) -> Result<Patch, Error> {
-    if response.allowed {
-        return Ok(response.patch.unwrap_or_default());
-    }
-    Err(Error::Rejected {
-        pod: input.source.clone(),
-        reason: response.reason(),
-    })
 }
 
 /// The object as the API server stores it.
@@ -259,34 +344,4 @@ fn patched(input: &Input, patch: &Patch) -> Result<Value, Error> {
         error,
     })?;
     Ok(object)
-}
-
-fn settings_mend(file: Option<&str>) -> String {
-    file.map(|file| format!(" ({file}: mend it there; docs/settings.md lists every setting)"))
-        .unwrap_or_default()
-}
-
-/// An error, what caused it, and the fix where it is not in the text.
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    match error {
-        Error::Input(InputError::Source(error)) | Error::Definition(error) => error.fix(),
-        _ => None,
-    }
-    .into_iter()
-    .fold(text, |text, fix| format!("{text}; {fix}"))
-}
-
-/// Some of what others report, such as a trap's backtrace, comes in several lines.
-fn one_line(text: &str) -> String {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ")
 }

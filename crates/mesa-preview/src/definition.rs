@@ -22,6 +22,8 @@ pub struct Definition {
     pub message: Option<String>,
     /// The file that the settings came from, for messages.
     pub file: Option<String>,
+    /// The resource that all this was read from, with the rules and selectors of its webhook.
+    pub policy: Option<Policy>,
 }
 
 impl Default for Definition {
@@ -33,12 +35,14 @@ impl Default for Definition {
             mutating: true,
             message: None,
             file: None,
+            policy: None,
         }
     }
 }
 
 impl From<Policy> for Definition {
-    fn from(Policy { metadata, spec, .. }: Policy) -> Self {
+    fn from(policy: Policy) -> Self {
+        let Policy { metadata, spec, .. } = policy.clone();
         Self {
             name: metadata.name,
             settings: spec.settings,
@@ -46,6 +50,7 @@ impl From<Policy> for Definition {
             mutating: spec.mutating,
             message: spec.message,
             file: None,
+            policy: Some(policy),
         }
     }
 }

@@ -45,17 +45,17 @@ pub struct Policy {
     linker: Linker<Guest>,
 }
 
-/// Why a file is not a policy. The text goes on after the file's name.
+/// Why a file is not a policy.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
-    #[error("{0}; build the policy with `make policy.wasm`, or name another file with --policy")]
+    #[error("{0}")]
     Read(#[from] io::Error),
     /// The file is something else.
-    #[error("not a Wasm module; give the policy.wasm that `make policy.wasm` builds")]
+    #[error("not a Wasm module")]
     NotWasm,
     /// The module is broken, or needs a Wasm feature that the interpreter does not have.
-    #[error("mesa-preview's interpreter cannot load it: {0}; build it with `make policy.wasm`")]
+    #[error("mesa-preview's interpreter cannot load it: {0}")]
     Compile(Error),
     /// The module needs functions that the policy server does not offer.
     #[error("not a waPC policy: {0}; a policy may import only wapc and wasi_snapshot_preview1")]

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use manifests::SourceError;
+use manifests::{SourceError, console::Failure};
 use serde_json::Value;
 
 use crate::request::AdmissionRequest;
@@ -33,22 +33,40 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why a file holds no request.
+/// What is said of the requests for Pod manifests, which do not say it themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Who creates the pods.
+    pub user: Option<String>,
+    /// Where they are created.
+    pub namespace: Option<String>,
+    /// What is done to them, such as `UPDATE`.
+    pub operation: Option<String>,
+}
+
+/// What was found in files.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The requests, in order.
+    pub inputs: Vec<Input>,
+    /// What was passed over, for people.
+    pub notes: Vec<String>,
+}
+
+/// Why a file has no request.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The file cannot be read, or is neither JSON nor YAML.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The file is empty.
-    #[error("{file}: holds no pod; give a Pod manifest, an AdmissionRequest or an AdmissionReview")]
+    #[error("{file}: no pod in it")]
     Empty {
         /// The file.
         file: String,
     },
     /// The document is something else.
-    #[error(
-        "{place}: not a Pod but {found}; give a Pod manifest, an AdmissionRequest or an AdmissionReview"
-    )]
+    #[error("{place}: not a Pod but {found}")]
     NotAPod {
         /// The document.
         place: Source,
@@ -56,76 +74,115 @@ pub enum InputError {
         found: String,
     },
     /// A request lacks what the policy server insists on.
-    #[error("{place}: not an AdmissionRequest: {error}; complete it as the API server writes it")]
+    #[error("{place}: not an AdmissionRequest")]
     Request {
         /// The document.
         place: Source,
         /// What it lacks.
+        #[source]
         error: serde_json::Error,
     },
 }
 
-/// The requests of all `files`, in order.
+impl Failure for InputError {
+    fn fix(&self) -> Option<String> {
+        let fix = match self {
+            Self::Source(error) => return error.fix(),
+            Self::Empty { .. } | Self::NotAPod { .. } => {
+                "give a Pod manifest, an AdmissionRequest or an AdmissionReview"
+            }
+            Self::Request { .. } => "complete it as the API server writes it",
+        };
+        Some(fix.to_owned())
+    }
+}
+
+/// The requests of all `files`.
 ///
 /// # Errors
 ///
-/// At the first file that cannot be read, or document that is no pod.
-pub fn read(files: &[String]) -> Result<Vec<Input>, InputError> {
-    let mut inputs = Vec::new();
+/// At the first file that cannot be read, or in which there is no pod.
+pub fn read(files: &[String], overrides: &Overrides) -> Result<Found, InputError> {
+    let mut found = Found::default();
     for file in files {
-        parse(&manifests::Source::read(Path::new(file))?, &mut inputs)?;
+        let source = manifests::Source::read(Path::new(file))?;
+        parse(&source, overrides, &mut found)?;
     }
-    Ok(inputs)
+    Ok(found)
 }
 
-fn parse(file: &manifests::Source, inputs: &mut Vec<Input>) -> Result<(), InputError> {
+fn parse(
+    file: &manifests::Source,
+    overrides: &Overrides,
+    found: &mut Found,
+) -> Result<(), InputError> {
     let objects = file.objects()?;
-    if objects.is_empty() {
-        return Err(InputError::Empty {
-            file: file.name.clone(),
-        });
-    }
     let one = objects.len() == 1;
+    let before = found.inputs.len();
+    let mut passed_over = Vec::new();
     for (index, object) in objects.into_iter().enumerate() {
         let source = Source {
             file: file.name.clone(),
             number: (!one).then_some(index + 1),
         };
-        let request = to_request(&source, object, inputs.len() + 1)?;
-        inputs.push(Input { source, request });
+        match to_request(&source, object, found.inputs.len() + 1, overrides) {
+            Ok((request, note)) => {
+                found.notes.extend(note);
+                found.inputs.push(Input { source, request });
+            }
+            Err(error @ InputError::NotAPod { .. }) => passed_over.push(error),
+            Err(error) => return Err(error),
+        }
     }
+    if found.inputs.len() == before {
+        let nothing = InputError::Empty {
+            file: file.name.clone(),
+        };
+        return Err(passed_over.into_iter().next().unwrap_or(nothing));
+    }
+    let notes = passed_over.iter().map(|it| format!("passed over: {it}"));
+    found.notes.extend(notes);
     Ok(())
 }
 
+/// The request that a document is or means, and what is to be said of it.
 fn to_request(
     place: &Source,
     mut document: Value,
     number: usize,
-) -> Result<AdmissionRequest, InputError> {
-    let to_admission_request = |value| {
-        serde_json::from_value(value).map_err(|error| InputError::Request {
-            place: place.clone(),
-            error,
-        })
-    };
-    match document.get("kind") {
+    overrides: &Overrides,
+) -> Result<(AdmissionRequest, Option<String>), InputError> {
+    let request = match document.get("kind") {
         Some(Value::String(kind)) if kind == "Pod" => {
-            Ok(AdmissionRequest::to_create(document, number))
+            let request = AdmissionRequest::to_create(document, number);
+            return Ok((request.with(overrides), None));
         }
-        Some(Value::String(kind)) if kind == "AdmissionReview" => {
-            let request = document
-                .get_mut("request")
-                .map(Value::take)
-                .unwrap_or_default();
-            to_admission_request(request)
-        }
+        Some(Value::String(kind)) if kind == "AdmissionReview" => document
+            .get_mut("request")
+            .map(Value::take)
+            .unwrap_or_default(),
         // In a request, `kind` is the kind of its object, with group and version.
-        Some(Value::Object(_)) => to_admission_request(document),
-        other => Err(InputError::NotAPod {
-            place: place.clone(),
-            found: describe(&document, other),
-        }),
-    }
+        Some(Value::Object(_)) => document,
+        other => {
+            return Err(InputError::NotAPod {
+                place: place.clone(),
+                found: describe(&document, other),
+            });
+        }
+    };
+    let request = serde_json::from_value(request).map_err(|error| InputError::Request {
+        place: place.clone(),
+        error,
+    })?;
+    let Overrides {
+        user,
+        namespace,
+        operation,
+    } = overrides;
+    let any = user.is_some() || namespace.is_some() || operation.is_some();
+    let note =
+        format!("{place} is a request: --user, --namespace and --operation are for manifests");
+    Ok((request, any.then_some(note)))
 }
 
 fn describe(document: &Value, kind: Option<&Value>) -> String {
@@ -144,12 +201,16 @@ mod tests {
     use serde_json::json;
 
     fn parse_all(text: &str) -> Result<Vec<Input>, InputError> {
-        let mut inputs = Vec::new();
+        found(text, &Overrides::default()).map(|found| found.inputs)
+    }
+
+    fn found(text: &str, overrides: &Overrides) -> Result<Found, InputError> {
+        let mut found = Found::default();
         let file = manifests::Source {
             name: "f".to_owned(),
             text: text.to_owned(),
         };
-        parse(&file, &mut inputs).map(|()| inputs)
+        parse(&file, overrides, &mut found).map(|()| found)
     }
 
     #[test]
@@ -225,25 +286,53 @@ mod tests {
 
     #[rstest]
     #[case::another_kind("kind: Service", "f: not a Pod but a Service")]
-    #[case::second_document("kind: Pod\n---\nkind: Service", "f (no. 2): not a Pod but a Service")]
     #[case::item("kind: List\nitems: [{kind: Node}]", "f: not a Pod but a Node")]
     #[case::no_kind("a: 1", "f: not a Pod but an object without a kind")]
     #[case::list_of_lists("[1]", "f: not a Pod but a list")]
     #[case::text("hello", "f: not a Pod but the value \"hello\"")]
-    #[case::empty("---\n# nothing\n", "f: holds no pod")]
-    #[case::empty_list("{kind: List, items: []}", "f: holds no pod")]
+    #[case::empty("---\n# nothing\n", "f: no pod in it")]
+    #[case::empty_list("{kind: List, items: []}", "f: no pod in it")]
     #[case::broken("kind: [", "f is neither JSON nor YAML")]
-    #[case::review(
-        "kind: AdmissionReview",
-        "f: not an AdmissionRequest: invalid type: null"
-    )]
+    #[case::review("kind: AdmissionReview", "f: not an AdmissionRequest")]
     #[case::request(
         "kind: {group: '', version: v1, kind: Pod}",
-        "f: not an AdmissionRequest: missing field `uid`"
+        "f: not an AdmissionRequest"
     )]
     fn anything_else_is_an_error_that_names_the_place(#[case] text: &str, #[case] message: &str) {
         let error = parse_all(text).unwrap_err().to_string();
         assert!(error.starts_with(message), "{error}");
         assert!(!error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn other_objects_beside_a_pod_are_passed_over_with_a_note() {
+        let text = "kind: Pod\n---\nkind: Service\n---\n[1]\n";
+        let found = found(text, &Overrides::default()).unwrap();
+        assert_eq!(found.inputs.len(), 1);
+        let notes = [
+            "f (no. 2): not a Pod but a Service",
+            "f (no. 3): not a Pod but a list",
+        ];
+        assert_eq!(
+            found.notes,
+            notes.map(|note| format!("passed over: {note}"))
+        );
+    }
+
+    #[test]
+    fn what_a_manifest_does_not_say_can_be_said() {
+        let overrides = Overrides {
+            user: Some("system:serviceaccount:cnv:kubevirt-controller".to_owned()),
+            namespace: Some("vms".to_owned()),
+            operation: Some("DELETE".to_owned()),
+        };
+        let found = found("kind: Pod", &overrides).unwrap();
+        let request = &found.inputs[0].request;
+        assert_eq!(request.user_info.username, overrides.user);
+        let groups = request.user_info.groups.as_ref().unwrap();
+        assert!(groups.contains(&"system:serviceaccounts:cnv".to_owned()));
+        assert_eq!(request.namespace, overrides.namespace);
+        assert_eq!(request.operation, "DELETE");
+        assert!(request.object.is_none() && request.old_object.is_some());
     }
 }

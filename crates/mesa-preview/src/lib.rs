@@ -1,7 +1,7 @@
 //! Shows what a Kubewarden policy does to a pod, without a cluster.
 //!
 //! A POD file becomes admission requests ([`input`]), a `ClusterAdmissionPolicy` or a settings file becomes the
-//! policy's [`definition`], the [`server`] asks the policy in its [`engine`] and makes of the answer the
+//! policy's [`definition`], the [`webhook`] says whether the API server would ask at all, the [`server`] asks the policy in its [`engine`] and makes of the answer the
 //! [`response`] that the API server would get, and that is printed as it is or as a [`report`] for people.
 //!
 //! What the server does is what Kubewarden's policy server (and `kwctl run`) does, down to the bytes of the
@@ -15,3 +15,4 @@ pub mod report;
 pub mod request;
 pub mod response;
 pub mod server;
+pub mod webhook;

@@ -7,9 +7,14 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use json_patch::PatchOperation;
-use serde_json::Value;
+use manifests::printable;
+use serde_json::{Value, json};
 
-use crate::{definition::Mode, input::Input, response::AdmissionResponse};
+use crate::{
+    definition::{Definition, Mode},
+    input::Input,
+    response::AdmissionResponse,
+};
 
 const ADDED: Style = AnsiColor::Green.on_default();
 const CHANGED: Style = AnsiColor::Yellow.on_default();
@@ -18,26 +23,73 @@ const NOTE: Style = AnsiColor::Cyan.on_default();
 const BOLD: Style = Style::new().bold();
 
 /// The report on one request, in lines and coloured; a stream that is no terminal is to strip the colours.
+///
+/// `not_sent` is why the API server would not ask the policy.
 #[must_use]
-pub fn render(input: &Input, response: &AdmissionResponse, mode: Mode) -> String {
+pub fn render(
+    input: &Input,
+    response: &AdmissionResponse,
+    definition: &Definition,
+    not_sent: Option<&str>,
+) -> String {
     let object = input.request.object.as_ref().unwrap_or(&Value::Null);
-    let (style, verdict) = verdict(response);
-    let (place, pod) = (&input.source, pod_name(input));
+    let (style, verdict) = match not_sent {
+        Some(reason) => (NOTE, format!("not sent: {reason}")),
+        None => verdict(response),
+    };
+    let (place, pod) = (input.source.to_string(), pod_name(input));
     let mut lines = vec![format!(
-        "{BOLD}{place}{BOLD:#}: {pod}: {style}{verdict}{style:#}"
+        "{BOLD}{}{BOLD:#}: {}: {style}{}{style:#}",
+        printable(&place),
+        printable(&pod),
+        printable(&verdict)
     )];
-    if mode == Mode::Monitor {
-        lines.push(format!("  {NOTE}note{NOTE:#} mode is monitor: the server drops what the policy would change or reject"));
+    if definition.mode == Mode::Monitor {
+        let note = "mode is monitor: the server drops what the policy would change or reject";
+        lines.push(format!("  {NOTE}note{NOTE:#} {note}"));
     }
     for (section, changes) in changes(object, response) {
-        lines.push(format!("  {section}"));
+        lines.push(format!("  {}", printable(&section.to_string())));
         lines.extend(change_lines(&changes));
     }
     let warnings = response.warnings.iter().flatten();
-    lines.extend(warnings.map(|warning| format!("  {CHANGED}warning{CHANGED:#} {warning}")));
+    lines.extend(
+        warnings.map(|warning| format!("  {CHANGED}warning{CHANGED:#} {}", printable(warning))),
+    );
     let audit = response.audit_annotations.iter().flatten();
-    lines.extend(audit.map(|(key, value)| format!("  {NOTE}audit{NOTE:#} {key}: {value}")));
+    lines.extend(audit.map(|(key, value)| {
+        let (key, value) = (printable(key), printable(value));
+        format!("  {NOTE}audit{NOTE:#} {key}: {value}")
+    }));
+    let says_nothing = response.audit_annotations.is_none() && response.warnings.is_none();
+    if not_sent.is_none() && response.allowed && response.patch.is_none() && says_nothing {
+        let why = why_unchanged(input, definition);
+        lines.push(format!("  {NOTE}why{NOTE:#} {}", printable(&why)));
+    }
     lines.join("\n") + "\n"
+}
+
+/// Why this project's policy says nothing of a pod, which it does in the first and the ninth row of docs/settings.md.
+fn why_unchanged(input: &Input, definition: &Definition) -> String {
+    let request = &input.request;
+    let sub_resource = request.sub_resource.as_deref().unwrap_or_default();
+    if request.operation != "CREATE" || !sub_resource.is_empty() || request.kind.kind != "Pod" {
+        return "no pod is being created".to_owned();
+    }
+    let object = request.object.as_ref().unwrap_or(&Value::Null);
+    let launcher = json!({"kubevirt.io": "virt-launcher"});
+    let wanted = definition
+        .settings
+        .get("match")
+        .and_then(|it| it.get("labels"));
+    let wanted = wanted.filter(|it| it.is_object()).unwrap_or(&launcher);
+    let has = |key: &str| object.get("metadata")?.get("labels")?.get(key);
+    let other = wanted.as_object().into_iter().flatten();
+    let mut other = other.filter(|(key, value)| has(key) != Some(value));
+    match other.next() {
+        Some((key, value)) => format!("the pod has no label {key}={}", plain(Some(value))),
+        None => "everything is there already".to_owned(),
+    }
 }
 
 fn verdict(response: &AdmissionResponse) -> (Style, String) {
@@ -125,7 +177,7 @@ fn change_lines(changes: &[Change]) -> impl Iterator<Item = String> {
                   detail,
               }| {
             let (style, sign) = kind.sign();
-            let text = format!("{subject:width$}  {detail}");
+            let text = printable(&format!("{subject:width$}  {detail}"));
             format!("    {style}{sign} {}{style:#}", text.trim_end())
         },
     )

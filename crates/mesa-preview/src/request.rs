@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::input::Overrides;
+
 /// Who creates virt-launcher pods.
 const VIRT_CONTROLLER: &str = "system:serviceaccount:kubevirt:kubevirt-controller";
 
@@ -116,12 +118,32 @@ impl AdmissionRequest {
             name: metadata("name"),
             namespace: metadata("namespace").or_else(|| Some(DEFAULT_NAMESPACE.to_owned())),
             operation: "CREATE".to_owned(),
-            user_info: UserInfo::virt_controller(),
+            user_info: UserInfo::of(VIRT_CONTROLLER),
             old_object: None,
             dry_run: Some(false),
             options: Some(json!({"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"})),
             object: Some(pod),
         }
+    }
+
+    /// The same request by another user, in another namespace or of another operation.
+    #[must_use]
+    pub fn with(mut self, overrides: &Overrides) -> Self {
+        if let Some(user) = &overrides.user {
+            self.user_info = UserInfo::of(user);
+        }
+        if let Some(namespace) = &overrides.namespace {
+            self.namespace = Some(namespace.clone());
+        }
+        if let Some(operation) = &overrides.operation {
+            operation.clone_into(&mut self.operation);
+            match operation.as_str() {
+                "CREATE" => {}
+                "DELETE" => self.old_object = self.object.take(),
+                _ => self.old_object.clone_from(&self.object),
+            }
+        }
+        self
     }
 }
 
@@ -146,15 +168,20 @@ impl GroupVersionResource {
 }
 
 impl UserInfo {
-    fn virt_controller() -> Self {
-        let groups = [
-            "system:serviceaccounts",
-            "system:serviceaccounts:kubevirt",
-            "system:authenticated",
-        ];
+    /// A user; a service account is in the groups that the API server puts it in.
+    fn of(name: &str) -> Self {
+        let mut groups = vec!["system:authenticated".to_owned()];
+        let account = name.strip_prefix("system:serviceaccount:");
+        if let Some((namespace, _)) = account.and_then(|account| account.split_once(':')) {
+            let accounts = "system:serviceaccounts";
+            groups.splice(
+                0..0,
+                [accounts.to_owned(), format!("{accounts}:{namespace}")],
+            );
+        }
         Self {
-            groups: Some(groups.map(str::to_owned).to_vec()),
-            username: Some(VIRT_CONTROLLER.to_owned()),
+            groups: Some(groups),
+            username: Some(name.to_owned()),
             ..Self::default()
         }
     }

@@ -61,6 +61,16 @@ pub struct Cause {
 }
 
 impl AdmissionResponse {
+    /// What the API server goes on with where it asks nobody.
+    #[must_use]
+    pub fn untouched(uid: &str) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            allowed: true,
+            ..Self::default()
+        }
+    }
+
     /// A refusal.
     #[must_use]
     pub fn reject(uid: &str, status: Status) -> Self {

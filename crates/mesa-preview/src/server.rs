@@ -23,7 +23,7 @@ pub struct Server<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The module has no waPC entry point, or its initialization fails.
-    #[error("not a waPC policy that starts: {0}; build it with `make policy.wasm`")]
+    #[error("not a waPC policy that starts: {0}")]
     Module(CallError),
     /// The policy refuses the settings, or cannot say.
     #[error("Provided settings are not valid: {0}")]

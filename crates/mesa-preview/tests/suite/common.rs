@@ -100,6 +100,11 @@ impl Preview {
         self
     }
 
+    /// Where the command is run.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The command, with these arguments.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::cargo_bin("mesa-preview").unwrap();
@@ -122,7 +127,8 @@ impl Preview {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What the command says on standard error when it fails, and exits with 1: one line.
+    /// What the command says on standard error when it fails, and exits with 1: the error, its causes and the fix, here in
+    /// one line.
     pub(crate) fn complains(&self, arguments: &[&str]) -> String {
         let output = self
             .command(arguments)
@@ -131,8 +137,8 @@ impl Preview {
             .get_output()
             .clone();
         let complaint = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(complaint.lines().count(), 1, "{complaint}");
-        complaint.trim_end().to_owned()
+        let lines: Vec<&str> = complaint.lines().map(str::trim).collect();
+        lines.join("; ")
     }
 }
 

@@ -142,10 +142,10 @@ fn the_policy_is_given_its_settings(#[case] arguments: &[&str], #[case] settings
 }
 
 #[rstest]
-#[case(&[], "Error: Provided settings are not valid: containers: not a list")]
+#[case(&[], "error: Provided settings are not valid: containers: not a list; fix: docs/settings.md has every setting")]
 #[case(
     &["--settings", "settings.yaml"],
-    "Error: Provided settings are not valid: containers: not a list (settings.yaml: mend it there; docs/settings.md lists every setting)"
+    "error: Provided settings are not valid: containers: not a list; fix: correct them in settings.yaml; docs/settings.md has every setting"
 )]
 fn refused_settings_are_told_with_their_file(#[case] arguments: &[&str], #[case] complaint: &str) {
     let refusal = Act::Return(r#"{"valid": false, "message": "containers: not a list"}"#);

@@ -54,7 +54,7 @@ fn a_pod_that_is_no_launcher_is_left_as_it_is() {
     preview.file("pod.yaml", POD.replace("virt-launcher}", "virt-exporter}"));
     assert_eq!(
         preview.prints(&["pod.yaml"]),
-        "pod.yaml: vms/virt-launcher-vm-*: accepted, unchanged\n"
+        "pod.yaml: vms/virt-launcher-vm-*: accepted, unchanged\n  why the pod has no label kubevirt.io=virt-launcher\n"
     );
 }
 
@@ -64,7 +64,7 @@ fn unknown_settings_are_refused() {
     preview.file("pod.yaml", POD);
     let complaint = preview.complains(&["--settings-json", r#"{"hostPath": []}"#, "pod.yaml"]);
     assert!(
-        complaint.starts_with("Error: Provided settings are not valid: "),
+        complaint.starts_with("error: Provided settings are not valid: "),
         "{complaint}"
     );
     assert!(complaint.contains("hostPath"), "{complaint}");
@@ -97,4 +97,140 @@ fn every_launcher_pod_of_kubevirt_is_only_added_to() {
             "{name}: {patch}"
         );
     }
+}
+
+#[test]
+fn why_a_pod_is_unchanged_is_said() {
+    let preview = Preview::of_policy();
+    preview.file("pod.yaml", POD);
+    let why = |arguments: &[&str]| {
+        let report = preview.prints(arguments);
+        report.lines().last().unwrap().to_owned()
+    };
+    assert_eq!(
+        why(&["--operation", "UPDATE", "pod.yaml"]),
+        "  why no pod is being created"
+    );
+    assert_eq!(
+        why(&["--settings-json", r#"{"hostPaths": []}"#, "pod.yaml"]),
+        "  why everything is there already"
+    );
+    let opted_in = r#"{"injectByDefault": false}"#;
+    assert_eq!(
+        why(&["--settings-json", opted_in, "pod.yaml"]),
+        "  audit skip-reason: not-opted-in"
+    );
+}
+
+#[test]
+fn a_policy_is_asked_about_what_the_api_server_sends_it() {
+    let preview = Preview::of_policy();
+    let policy = fs::read_to_string(crate::common::repository("policy.yaml")).unwrap();
+    preview.file("pod.yaml", POD).file("policy.yaml", &policy);
+    let preview_of = |arguments: &[&str]| {
+        let mut all = vec!["--policy-yaml", "policy.yaml"];
+        all.extend(arguments);
+        preview.prints(&all)
+    };
+    let report = preview_of(&["pod.yaml"]);
+    let reason = "not sent: namespaceSelector: the namespace has kubernetes.io/metadata.name=vms";
+    assert!(report.contains(reason), "{report}");
+    assert!(!report.contains("mesa-libgl"), "{report}");
+    let report = preview_of(&["--namespace", "kubevirt", "pod.yaml"]);
+    assert!(
+        report.contains("mutated") && report.contains("mesa-libgl"),
+        "{report}"
+    );
+    let report = preview_of(&[
+        "--namespace",
+        "kubevirt",
+        "--operation",
+        "UPDATE",
+        "pod.yaml",
+    ]);
+    assert!(report.contains("not sent: rules: "), "{report}");
+
+    let output = preview
+        .command(&["--policy-yaml", "policy.yaml", "-o", "patch", "pod.yaml"])
+        .assert()
+        .success()
+        .stdout("[]\n")
+        .get_output()
+        .clone();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("note: pod.yaml: not sent: "), "{said}");
+}
+
+#[test]
+fn the_creator_can_be_another() {
+    let preview = Preview::of_policy();
+    preview.file("pod.yaml", POD);
+    let settings = r#"{"match": {"creators": ["system:serviceaccount:cnv:kubevirt-controller"]}}"#;
+    let ours = preview.prints(&["--settings-json", settings, "pod.yaml"]);
+    assert!(ours.contains("skip-reason: other-creator"), "{ours}");
+    let user = "system:serviceaccount:cnv:kubevirt-controller";
+    let theirs = preview.prints(&["--settings-json", settings, "--user", user, "pod.yaml"]);
+    assert!(theirs.contains("mutated"), "{theirs}");
+}
+
+#[test]
+fn requests_and_settings_are_given_as_to_kwctl() {
+    let preview = Preview::of_policy();
+    preview.file("pod.yaml", POD);
+    let response = preview.prints(&["-o", "response", "pod.yaml"]);
+    let case = crate::common::repository("test_data/row-10-host-paths");
+    let (request, settings) = (case.join("request.json"), case.join("settings.json"));
+    let (request, settings) = (request.to_str().unwrap(), settings.to_str().unwrap());
+    let as_kwctl = preview.prints(&["-o", "response", "-r", request, "-s", settings]);
+    let long = preview.prints(&[
+        "--output",
+        "response",
+        "--request-path",
+        request,
+        "--settings-path",
+        settings,
+    ]);
+    assert_eq!(as_kwctl, long);
+    assert_ne!(as_kwctl, response);
+    assert!(
+        as_kwctl.contains("\"allowed\":true,\"patchType\":\"JSONPatch\""),
+        "{as_kwctl}"
+    );
+}
+
+#[test]
+fn json_is_the_pod_as_yaml_has_it() {
+    let preview = Preview::of_policy();
+    preview.file("pod.yaml", POD);
+    let json = preview.prints(&["--output", "json", "pod.yaml"]);
+    let yaml = preview.prints(&["--output", "yaml", "pod.yaml"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let source = manifests::Source {
+        name: "yaml".to_owned(),
+        text: yaml,
+    };
+    assert_eq!(source.objects().unwrap(), [json]);
+}
+
+#[test]
+fn a_closed_pipe_is_not_an_error() {
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
+
+    let preview = Preview::of_policy();
+    let pods = format!("{POD}---\n").repeat(200);
+    preview.file("pods.yaml", pods);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mesa-preview"))
+        .args(["-o", "yaml", "pods.yaml"])
+        .current_dir(preview.directory())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0; 16]).unwrap();
+    drop(out);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
