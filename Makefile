@@ -26,13 +26,13 @@ fmt:
 .PHONY: lint
 lint:
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --exclude engine-tests --all-targets --locked -- -D warnings
 	hack/wasm-cargo $(TARGET) clippy -p mesa-injector --lib --locked -- -D warnings
 
+# All in one profile and one set of features, so that nothing is built twice.
 .PHONY: test-host
 test-host: policy.wasm
-	cargo test --workspace --exclude mesa-preview --exclude display-tests --locked
-	cargo test --release -p mesa-preview --locked # unoptimised, its engine takes seconds to start
+	cargo test --workspace --exclude display-tests --exclude engine-tests --locked
 
 .PHONY: test-wasm
 test-wasm:
@@ -40,21 +40,28 @@ test-wasm:
 
 # Against the real kwctl where it is on PATH, and against mesa-preview otherwise.
 .PHONY: e2e-tests
-e2e-tests: policy.wasm
-	cargo test --quiet --release -p mesa-preview --locked --no-run
+e2e-tests: policy.wasm tools
 	@hack/with-tools bats,jq bats e2e.bats
 
 # From the pod to the display: a real QEMU finds OpenGL with what the policy injects. As root, on a Debian-like machine.
 .PHONY: e2e-display
-e2e-display: policy.wasm
-	cargo test --quiet --release -p mesa-preview --locked --no-run # as for e2e-tests: other features would build its engine anew
-	cargo build --quiet --release --locked -p mesa-scan
+e2e-display: policy.wasm tools
 	@hack/with-tools cc,python3,setcap cargo test --locked -p display-tests
+
+# mesa-preview and mesa-scan as the tests above have built them.
+.PHONY: tools
+tools:
+	cargo test --quiet --workspace --exclude display-tests --exclude engine-tests --locked --no-run
+
+# The policy in the policy server's own engine, which takes minutes to build: not a part of `make test`, but of CI.
+.PHONY: test-engine
+test-engine: policy.wasm
+	cargo test --locked -p engine-tests
 
 # The policy: fresh instance plus validate, beside a module that does nothing. The scanner: Debian roots with Mesa.
 .PHONY: bench
 bench: policy.wasm
-	MAX_RATIO=1.7 cargo bench --locked -p mesa-preview --bench validate
+	MAX_RATIO=1.9 cargo bench --locked -p engine-tests --bench validate
 	cargo bench --locked -p mesa-scan --bench scan
 
 .PHONY: clean

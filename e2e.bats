@@ -11,7 +11,7 @@ validate() {
     if command -v kwctl >/dev/null; then
         run kwctl run -r "$request" -s "$settings" policy.wasm
     else
-        run target/release/mesa-preview --output response --settings "$settings" "$request"
+        run target/debug/mesa-preview --output response --settings-path "$settings" "$request"
     fi
     # The response is the one line of JSON; kwctl's log goes to stderr, which bats adds.
     response=$(printf '%s\n' "$output" | grep '^{"uid"' || true)

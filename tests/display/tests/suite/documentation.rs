@@ -15,8 +15,8 @@ fn the_commands_of_the_documentation_run() {
     let here = stand.state.path();
     symlink(stand.image.path(), here.join("launcher")).unwrap();
     for (variable, path) in [
-        ("MESA_SCAN", "target/release/mesa-scan"),
-        ("MESA_PREVIEW", "target/release/mesa-preview"),
+        ("MESA_SCAN", "target/debug/mesa-scan"),
+        ("MESA_PREVIEW", "target/debug/mesa-preview"),
         ("POLICY_WASM", "policy.wasm"),
         ("SAMPLES", "test_data"),
     ] {

@@ -94,7 +94,7 @@ impl Stand {
     }
 
     fn scanner(&self, command: &str) -> Command {
-        let mut scan = Command::new(built("MESA_SCAN", "target/release/mesa-scan"));
+        let mut scan = Command::new(built("MESA_SCAN", "target/debug/mesa-scan"));
         scan.arg(command);
         scan.arg("--root").arg(self.node.path());
         scan.arg("--image").arg(self.image.path());
@@ -146,7 +146,7 @@ impl Stand {
         let before = self.state.path().join("before.json");
         fs::write(&before, self.pod.to_string()).unwrap();
         let policy = built("POLICY_WASM", "policy.wasm");
-        let mut preview = Command::new(built("MESA_PREVIEW", "target/release/mesa-preview"));
+        let mut preview = Command::new(built("MESA_PREVIEW", "target/debug/mesa-preview"));
         preview.arg("--policy").arg(policy);
         preview.args(["--settings-json", &settings.to_string(), "--output", "yaml"]);
         let pod = self.state.path().join("pod.yaml");
