@@ -64,10 +64,11 @@ settings() {
     says '.allowed and .patch == null and .auditAnnotations == null'
 }
 
-@test "a malformed pod is accepted with a warning" {
+@test "a malformed pod is accepted with a warning and a record of it" {
     validate row-02-volumes-is-an-object
-    says '.allowed and .patch == null and .auditAnnotations["skip-reason"] == "malformed-pod"'
+    says '.allowed and .auditAnnotations["skip-reason"] == "malformed-pod"'
     says '.warnings | length == 1'
+    patch 'map(.path) == ["/metadata/annotations/mesa-injector.io~1status"]'
 }
 
 @test "a pod that opted out is accepted as it is" {
