@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mesa_injector::path::CleanPath;
+
 use crate::closure::Closure;
 use crate::elf::Elf;
 use crate::entries::{self, Entries};
 use crate::glibc;
 use crate::ldso::{Library, Loader, Paths, Search};
 use crate::reason::{Cause, Reason};
-use crate::tree::{self, FileId, RealPath, TreeError};
+use crate::tree::{FileId, RealPath, TreeError};
 
 /// The part that a file plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -225,7 +227,7 @@ fn library_item(
         Role::Dri => format!("{drivers}/dri/{}", base_name(name)),
         Role::Gbm => format!("{drivers}/gbm/{}", base_name(name)),
         // As it is written, for that is what will be opened.
-        _ => format!("/{}", tree::clean(name)),
+        _ => CleanPath::new(name).to_string(),
     };
     Item {
         role,

@@ -20,6 +20,7 @@ use std::io::{self, Read, Seek};
 
 use crate::elf::{Elf, ElfError};
 use manifests::console::Failure;
+use mesa_injector::path::CleanPath;
 
 /// As many links as Linux follows in one path.
 const MAX_LINKS: usize = 40;
@@ -392,17 +393,7 @@ fn names(path: &str) -> impl DoubleEndedIterator<Item = String> + '_ {
         .map(str::to_owned)
 }
 
-/// A path without what `.`, `..` and extra slashes say, and without a leading slash. Links are not looked at: this is for
-/// comparing names.
+/// A path as the kubelet reads it, below the root. Links are not looked at: this is for comparing names.
 pub(crate) fn clean(path: &str) -> String {
-    let mut clean = Vec::new();
-    for name in names(path) {
-        match name.as_str() {
-            ".." => {
-                clean.pop();
-            }
-            _ => clean.push(name),
-        }
-    }
-    clean.join("/")
+    CleanPath::new(path).trim_start_matches('/').to_owned()
 }
