@@ -6,7 +6,7 @@ SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock hack/wasm-cargo 
 
 .PHONY: run
 run: policy.wasm
-	cargo run --release --locked -p mesa-preview -- test_data/pods/*.yaml
+	cargo run --profile preview --locked -p mesa-preview -- test_data/pods/*.yaml
 
 policy.wasm: $(SOURCES)
 	hack/wasm-cargo $(TARGET) build --profile policy --lib -p mesa-injector --locked
