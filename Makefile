@@ -23,16 +23,19 @@ test: lint test-host test-wasm e2e-tests e2e-display
 fmt:
 	cargo fmt --all
 
-.PHONY: lint
-lint:
-	cargo fmt --all --check
-	cargo clippy --workspace --exclude engine-tests --all-targets --locked -- -D warnings
-	hack/wasm-cargo $(TARGET) clippy -p mesa-injector --lib --locked -- -D warnings
+# All tests are built at once, and with the lints, see hack/lint-cargo: nothing is compiled twice.
+TESTS := hack/lint-cargo test --workspace --exclude engine-tests --locked
 
-# All in one profile and one set of features, so that nothing is built twice.
+.PHONY: lint
+lint: policy.wasm
+	cargo fmt --all --check
+	hack/wasm-cargo $(TARGET) clippy -p mesa-injector --lib --locked -- -D warnings
+	$(TESTS) --all-targets --no-run
+
 .PHONY: test-host
 test-host: policy.wasm
-	cargo test --workspace --exclude display-tests --exclude engine-tests --locked
+	$(TESTS) --lib --bins --test cases --test suite
+	$(TESTS) --doc
 
 .PHONY: test-wasm
 test-wasm:
@@ -46,12 +49,12 @@ e2e-tests: policy.wasm tools
 # From the pod to the display: a real QEMU finds OpenGL with what the policy injects. As root, on a Debian-like machine.
 .PHONY: e2e-display
 e2e-display: policy.wasm tools
-	@hack/with-tools cc,python3,setcap cargo test --locked -p display-tests
+	@hack/with-tools cc,python3,setcap $(TESTS) --test display
 
 # mesa-preview and mesa-scan as the tests above have built them.
 .PHONY: tools
 tools:
-	cargo test --quiet --workspace --exclude display-tests --exclude engine-tests --locked --no-run
+	$(TESTS) --quiet --no-run
 
 # The policy in the policy server's own engine, which takes minutes to build: not a part of `make test`, but of CI.
 .PHONY: test-engine
