@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use criterion::Criterion;
-use mesa_scan::layout::Layout;
-use mesa_scan::scan::{Sources, scan};
+use mesa_scan::commands::{Root, Sources, scan::scan};
+use mesa_scan::gl::Layout;
 
 // The tests use more of it.
 #[allow(dead_code, clippy::panic, clippy::unwrap_used)]
@@ -21,8 +21,9 @@ fn main() {
         };
         criterion.bench_function(&format!("scan {suite} on {suite}"), |bencher| {
             bencher.iter(|| {
-                let sources = Sources::open(&node, Some(&image))?;
-                scan(black_box(&sources), Layout::Files, "/base").map(|scan| scan.set.total_size())
+                let sources = Sources::open(&Root::at(&node), Some(&Root::at(&image)), None)?;
+                scan(black_box(&sources), Layout::Files, "/base")
+                    .map(|scan| scan.files.total_size())
             });
         });
     }

@@ -1,10 +1,22 @@
-//! The command line.
+//! The command line: flags become plain options, and an error says which flag helps. Nobody else knows a flag's name.
 
+use std::io;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use manifests::console::{self, Failure};
 
-use crate::layout::Layout;
+use crate::commands::check::{self, SettingsError};
+use crate::commands::scan::{self, ScanError};
+use crate::commands::stage::{self, StageError};
+use crate::commands::{Root, SourceError, Sources, Which};
+use crate::container::Findings;
+use crate::gl::Layout;
+use crate::output::{self, OutputError};
+use crate::staging::Selinux;
+use crate::tree::TreeError;
+use crate::tree::image::Platform;
 
 /// Where `stage` puts generations unless told otherwise.
 pub const STAGE_DIRECTORY: &str = "/var/lib/mesa-injector";
@@ -66,15 +78,53 @@ pub enum Command {
     Check(CheckArgs),
 }
 
+/// The node.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// The node's root: a directory, or an archive as for --image
+    #[arg(long, value_name = "DIR|ARCHIVE", default_value = "/")]
+    pub root: PathBuf,
+    /// The tag of the root's image, where its archive holds several
+    #[arg(long, value_name = "TAG")]
+    pub root_tag: Option<String>,
+    /// The platform of the images, where an archive holds several: linux/amd64, or linux/amd64/v3
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<Platform>,
+    /// The tag of the launcher's image, where its archive holds several
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+}
+
+impl NodeArgs {
+    fn open(&self, image: Option<&PathBuf>) -> Result<Sources, SourceError> {
+        let node = Root {
+            path: self.root.clone(),
+            tag: self.root_tag.clone(),
+        };
+        let image = image.map(|path| Root {
+            path: path.clone(),
+            tag: self.tag.clone(),
+        });
+        Sources::open(&node, image.as_ref(), self.platform.as_ref())
+    }
+}
+
 /// The node and the image.
 #[derive(Debug, Args)]
 pub struct SourceArgs {
-    /// The node's root directory
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
-    /// The virt-launcher image: an unpacked root, or an archive as docker save, podman save or skopeo copy write it
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// The virt-launcher image: an unpacked root, or an image as docker save, podman save or skopeo copy write it, in a
+    /// file or a directory
     #[arg(long, value_name = "DIR|ARCHIVE")]
     pub image: Option<PathBuf>,
+}
+
+impl SourceArgs {
+    fn open(&self) -> Result<Sources, SourceError> {
+        self.node.open(self.image.as_ref())
+    }
 }
 
 /// Arguments of `scan`.
@@ -106,10 +156,8 @@ pub enum Output {
     Settings,
     /// A ClusterAdmissionPolicy with these settings
     Policy,
-    /// All that was found, as JSON
-    Manifest,
-    /// A specification for the Container Device Interface
-    Cdi,
+    /// All that was found, for machines
+    Json,
 }
 
 /// Arguments of `stage`.
@@ -139,17 +187,47 @@ pub struct StageArgs {
     /// The node's proc file system, which tells what containers have mounted
     #[arg(long, value_name = "DIR", default_value = "/proc")]
     pub proc: PathBuf,
+    /// What to write
+    #[arg(short, long, value_enum, default_value_t = StageOutput::Settings)]
+    pub output: StageOutput,
 }
 
-/// Whether the staged files get an SELinux label.
+/// What `stage` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Selinux {
-    /// Where the kernel enforces SELinux
-    Auto,
-    /// In any case
-    Always,
-    /// Not at all
-    Never,
+pub enum StageOutput {
+    /// The policy's settings
+    Settings,
+    /// All that was found and done, the settings among it, for machines
+    Json,
+}
+
+impl ValueEnum for Layout {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Layout::Files, Layout::Staged]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Layout::Files => PossibleValue::new("files")
+                .help("One mount for each file, straight from where the node has it"),
+            Layout::Staged => PossibleValue::new("staged")
+                .help("A few directories with copies, made by `mesa-scan stage`"),
+        })
+    }
+}
+
+impl ValueEnum for Selinux {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Selinux::Auto, Selinux::Always, Selinux::Never]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Selinux::Auto => PossibleValue::new("auto").help("Where the kernel enforces SELinux"),
+            Selinux::Always => PossibleValue::new("always").help("In any case"),
+            Selinux::Never => PossibleValue::new("never").help("Not at all"),
+        })
+    }
 }
 
 /// Arguments of `check`.
@@ -158,10 +236,11 @@ pub struct CheckArgs {
     /// Settings, or a ClusterAdmissionPolicy with settings, as JSON or YAML; - is standard input
     #[arg(long, value_name = "FILE")]
     pub settings: PathBuf,
-    /// The node's root directory
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
-    /// The virt-launcher image: an unpacked root, or an archive as docker save, podman save or skopeo copy write it
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// The virt-launcher image: an unpacked root, or an image as docker save, podman save or skopeo copy write it, in a
+    /// file or a directory
     #[arg(long, value_name = "DIR|ARCHIVE")]
     pub image: PathBuf,
     /// What to write
@@ -174,6 +253,165 @@ pub struct CheckArgs {
 pub enum CheckOutput {
     /// Sentences for people
     Table,
-    /// The reasons as JSON
+    /// All that was found, for machines
     Json,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Node or image.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The scan.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// Staging.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The settings to check.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// What was to be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// Where it was to be written.
+    #[error("cannot write to standard output")]
+    Write(#[from] io::Error),
+}
+
+impl Failure for Error {
+    /// The fix, with the flag for it.
+    fn fix(&self) -> Option<String> {
+        let fix = match self {
+            Error::Source(error) => error.fix(),
+            Error::Scan(error) | Error::Stage(StageError::Scan(error)) => error.fix(),
+            Error::Stage(error) => error.fix(),
+            Error::Settings(error) => error.fix(),
+            Error::Output(error) => error.fix(),
+            Error::Write(_) => None,
+        }?;
+        Some(match self.flags() {
+            Some(flags) => format!("{fix}, with {flags}"),
+            None => fix,
+        })
+    }
+}
+
+impl Error {
+    fn flags(&self) -> Option<&'static str> {
+        let source = match self {
+            Error::Source(error)
+            | Error::Scan(ScanError::Source(error))
+            | Error::Stage(StageError::Scan(ScanError::Source(error))) => error,
+            Error::Scan(ScanError::Layout(_)) => return Some("--layout files"),
+            Error::Stage(StageError::Scan(ScanError::Layout(_))) => {
+                return Some("scan --layout files");
+            }
+            _ => return None,
+        };
+        Some(match source {
+            SourceError::Open {
+                which,
+                source: TreeError::Choice { .. },
+                ..
+            } => match which {
+                Which::Node => "--root-tag or --platform",
+                Which::Image => "--tag or --platform",
+            },
+            SourceError::Open { which, .. } | SourceError::NoLoader { which, .. } => match which {
+                Which::Node => "--root",
+                Which::Image => "--image",
+            },
+        })
+    }
+}
+
+/// Runs a command. Returns whether GL will load.
+///
+/// # Errors
+/// Where there is no answer.
+pub fn run(cli: &Cli) -> Result<bool, Error> {
+    let findings = match &cli.command {
+        Command::Scan(args) => run_scan(args),
+        Command::Stage(args) => run_stage(args),
+        Command::Check(args) => run_check(args),
+    }?;
+    Ok(findings.loads())
+}
+
+fn run_scan(args: &ScanArgs) -> Result<Findings, Error> {
+    let sources = args.sources.open()?;
+    let base = format!("{}/current", args.staged_at.trim_end_matches('/'));
+    let scan = scan::scan(&sources, args.layout, &base)?;
+    match args.output {
+        Output::Table => {
+            let mut table = Vec::new();
+            output::table(&mut table, &scan)?;
+            console::print(&table)?;
+        }
+        Output::Json => console::print(output::scan(&scan)?)?,
+        Output::Settings => {
+            console::print(output::settings(&scan.plan, &Default::default())?)?;
+            explain(&scan.findings);
+        }
+        Output::Policy => {
+            console::print(output::policy(&scan, &args.module)?)?;
+            explain(&scan.findings);
+        }
+    }
+    Ok(scan.findings)
+}
+
+fn run_stage(args: &StageArgs) -> Result<Findings, Error> {
+    let sources = args.sources.open()?;
+    let options = stage::Options {
+        to: args.to.clone(),
+        node_path: args.node_path.clone(),
+        keep: args.keep,
+        label: args.nfd.clone(),
+        force: args.force,
+        selinux: args.selinux,
+        proc: args.proc.clone(),
+    };
+    let staged = stage::stage(&sources, &args.sources.node.root, &options)?;
+    match args.output {
+        StageOutput::Json => console::print(output::stage(&staged)?)?,
+        StageOutput::Settings => {
+            explain(&staged.findings);
+            for line in &staged.done {
+                console::note(line);
+            }
+            if staged.generation.is_none() {
+                console::note("--force stages what will not load");
+            }
+            console::print(&staged.settings)?;
+        }
+    }
+    Ok(staged.findings)
+}
+
+fn run_check(args: &CheckArgs) -> Result<Findings, Error> {
+    let settings = check::read_settings(&args.settings)?;
+    let sources = args.node.open(Some(&args.image))?;
+    let findings = check::check(&sources, &settings)?;
+    match args.output {
+        CheckOutput::Table => {
+            let mut sentences = Vec::new();
+            output::findings(&mut sentences, &findings)?;
+            console::print(&sentences)?;
+        }
+        CheckOutput::Json => console::print(output::check(&findings)?)?,
+    }
+    Ok(findings)
+}
+
+/// Says on standard error what the output on standard output has no place for.
+fn explain(findings: &Findings) {
+    for reason in findings.fatal() {
+        console::say("GL will not load", &reason.to_string());
+    }
+    for note in findings.notes() {
+        console::note(&note.to_string());
+    }
 }

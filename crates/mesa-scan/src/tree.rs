@@ -3,90 +3,28 @@
 //! Every kind of tree answers the same three questions about a path that has no links in it: what stands there,
 //! what is in it, what are its bytes. Links are followed here, once for all kinds, and never out of the root.
 
-mod archive;
 mod directory;
-mod entries;
-mod layers;
+pub mod image;
 mod overlay;
-mod store;
+mod path;
+mod selection;
 
-pub use archive::Archive;
 pub use directory::Directory;
+pub use image::Image;
 pub use overlay::{MountError, Overlay};
+pub use path::{RealPath, base_name};
+pub use selection::Selection;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
 
-use crate::elf::{Elf, ElfError};
 use manifests::console::Failure;
-use mesa_injector::path::CleanPath;
+use path::names;
 
 /// As many links as Linux follows in one path.
 const MAX_LINKS: usize = 40;
-
-/// An absolute path in a tree without links, `.`, `..` or doubled slashes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct RealPath(String);
-
-impl RealPath {
-    /// The root of the tree.
-    #[must_use]
-    pub fn root() -> Self {
-        RealPath("/".to_owned())
-    }
-
-    /// The path as text, with its leading slash.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The path below the root, without a leading slash: empty for the root.
-    #[must_use]
-    pub fn relative(&self) -> &str {
-        self.0.strip_prefix('/').unwrap_or_default()
-    }
-
-    /// The last name of the path: empty for the root.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or_default()
-    }
-
-    /// The directory that holds this; the root's is the root.
-    #[must_use]
-    pub fn parent(&self) -> Self {
-        match self.0.rsplit_once('/') {
-            None | Some(("", _)) => RealPath::root(),
-            Some((parent, _)) => RealPath(parent.to_owned()),
-        }
-    }
-
-    /// What this is relative to `directory`, where it lies in it.
-    #[must_use]
-    pub fn below(&self, directory: &RealPath) -> Option<&str> {
-        match directory.as_str() {
-            "/" => Some(self.relative()).filter(|rest| !rest.is_empty()),
-            directory => self.0.strip_prefix(directory)?.strip_prefix('/'),
-        }
-    }
-
-    /// The path of an entry of this directory. `name` must be one name that [`Tree::list`] or a clean path gave.
-    #[must_use]
-    pub fn join(&self, name: &str) -> Self {
-        match self.as_str() {
-            "/" => RealPath(format!("/{name}")),
-            directory => RealPath(format!("{directory}/{name}")),
-        }
-    }
-}
-
-impl fmt::Display for RealPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Two names of the same file have the same identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +57,20 @@ pub struct Node {
     pub mode: u32,
     /// Which file it is.
     pub id: FileId,
+}
+
+impl Node {
+    /// A directory that stands nowhere but has to be there.
+    fn made_directory() -> Self {
+        Node {
+            kind: Kind::Directory,
+            mode: 0o755,
+            id: FileId {
+                device: u64::MAX,
+                inode: 0,
+            },
+        }
+    }
 }
 
 /// A regular file or directory and where it really is.
@@ -209,6 +161,16 @@ pub enum TreeError {
         /// What to do about it, for those to whom that is not clear.
         fix: Option<&'static str>,
     },
+    /// An archive holds several images, or another than the one that was asked for.
+    #[error("{path}: {what}: {}", candidates.join("; "))]
+    Choice {
+        /// The archive.
+        path: String,
+        /// What cannot be decided.
+        what: String,
+        /// What there is, each as its tags, platform and digest.
+        candidates: Vec<String>,
+    },
 }
 
 impl Failure for TreeError {
@@ -218,6 +180,7 @@ impl Failure for TreeError {
             TreeError::Loop { .. } => Some("remove the loop"),
             TreeError::Io { .. } => None,
             TreeError::Invalid { fix, .. } => *fix,
+            TreeError::Choice { .. } => Some("choose one by its tag or platform"),
         };
         fix.map(str::to_owned)
     }
@@ -244,6 +207,21 @@ impl TreeError {
         }
         self
     }
+}
+
+/// Opens what a user names: an image in any of the forms that tools write, or a directory that is a root itself.
+///
+/// # Errors
+/// Where it is none of them, or the image that `choice` asks for is not in it.
+pub fn open(
+    path: &Path,
+    choice: &image::Choice,
+    read_ahead: &dyn image::ReadAhead,
+) -> Result<Box<dyn Tree>, TreeError> {
+    Ok(match Image::open(path, choice, read_ahead)? {
+        Some(image) => Box::new(image),
+        None => Box::new(Directory::open(path)?),
+    })
 }
 
 /// Bytes that can be read anywhere.
@@ -273,12 +251,9 @@ pub trait Tree {
     /// Where `path` is no readable file.
     fn open(&self, path: &RealPath) -> Result<Box<dyn ReadSeek + '_>, TreeError>;
 
-    /// What the loader reads of a library.
-    ///
-    /// # Errors
-    /// Where `path` cannot be read or is no library of an architecture that we know.
-    fn elf(&self, path: &RealPath) -> Result<Elf, ElfError> {
-        Elf::read(self.open(path)?)
+    /// Where a path is on this machine, for a tree that is a directory of it.
+    fn on_this_machine(&self, _path: &RealPath) -> Option<PathBuf> {
+        None
     }
 }
 
@@ -290,7 +265,7 @@ impl dyn Tree + '_ {
     /// [`TreeError::Escape`], [`TreeError::Loop`], or what the system said.
     pub fn lookup(&self, path: &str) -> Result<Lookup, TreeError> {
         let mut entry = self.root_entry()?;
-        let mut ahead: VecDeque<String> = names(path).collect();
+        let mut ahead: VecDeque<String> = names(path).map(str::to_owned).collect();
         let mut links = 0;
         let mut last_link = None;
         let missing = |last_link| match last_link {
@@ -322,7 +297,7 @@ impl dyn Tree + '_ {
                         return Err(TreeError::Loop { path });
                     }
                     for name in names(&target).rev() {
-                        ahead.push_front(name);
+                        ahead.push_front(name.to_owned());
                     }
                     if target.starts_with('/') {
                         entry = self.root_entry()?;
@@ -384,16 +359,4 @@ impl dyn Tree + '_ {
             .ok_or_else(|| TreeError::invalid(&path, "went away while it was read"))?;
         Ok(Entry { path, node })
     }
-}
-
-/// The names of a path, `..` among them.
-fn names(path: &str) -> impl DoubleEndedIterator<Item = String> + '_ {
-    path.split('/')
-        .filter(|name| !matches!(*name, "" | "."))
-        .map(str::to_owned)
-}
-
-/// A path as the kubelet reads it, below the root. Links are not looked at: this is for comparing names.
-pub(crate) fn clean(path: &str) -> String {
-    CleanPath::new(path).trim_start_matches('/').to_owned()
 }

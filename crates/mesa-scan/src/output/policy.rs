@@ -1,9 +1,10 @@
 //! A complete policy resource.
 
+use std::collections::BTreeMap;
+
 use manifests::{Mode, Policy};
 
-use super::{NodeSelector, OutputError};
-use crate::scan::Scan;
+use super::{OutputError, Scan};
 
 /// A ClusterAdmissionPolicy with the settings for a scan.
 ///
@@ -11,19 +12,13 @@ use crate::scan::Scan;
 /// Where the policy would not accept the settings.
 pub fn policy(scan: &Scan, module: &str) -> Result<String, OutputError> {
     let mut comments = vec!["Add the namespaces of your VMs to the namespaceSelector.".to_owned()];
+    comments.extend(scan.findings.notes().map(|note| format!("Note: {note}")));
     comments.extend(
-        scan.verdict
-            .notes
-            .iter()
-            .map(|note| format!("Note: {note}")),
-    );
-    comments.extend(
-        scan.verdict
-            .reasons
-            .iter()
+        scan.findings
+            .fatal()
             .map(|reason| format!("GL will not load: {reason}")),
     );
-    let settings = super::settings(&scan.plan, &NodeSelector::new())?;
+    let settings = super::settings(&scan.plan, &BTreeMap::new())?;
     let mut policy = Policy::new(module, serde_json::from_str(&settings)?);
     // The default, but whoever wants to try the policy sees where to write monitor.
     policy.spec.mode = Some(Mode::Protect);

@@ -6,24 +6,24 @@ use mesa_injector::settings::Settings;
 use serde::Serialize;
 
 use super::OutputError;
-use crate::layout::{Mount, Plan};
-
-/// Labels that a node must have.
-pub type NodeSelector = BTreeMap<String, String>;
+use crate::gl::{Mount, Plan};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Written<'a> {
     host_paths: &'a [Mount],
-    #[serde(skip_serializing_if = "NodeSelector::is_empty")]
-    node_selector: &'a NodeSelector,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    node_selector: &'a BTreeMap<String, String>,
 }
 
-/// The settings for a plan as JSON, which is YAML too.
+/// The settings for a plan as JSON, which is YAML too, with the labels that a node must have.
 ///
 /// # Errors
 /// Where the policy would not accept them.
-pub fn settings(plan: &Plan, node_selector: &NodeSelector) -> Result<String, OutputError> {
+pub fn settings(
+    plan: &Plan,
+    node_selector: &BTreeMap<String, String>,
+) -> Result<String, OutputError> {
     let written = Written {
         host_paths: &plan.mounts,
         node_selector,

@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use manifests::printable;
 
-use super::human_size;
-use crate::layout::{Layout, Mount};
-use crate::scan::{Scan, System};
-use crate::set::{Item, Role, size_of};
-use crate::verdict::Verdict;
+use super::{Scan, System};
+use crate::container::Findings;
+use crate::gl::files::size_of;
+use crate::gl::{Item, Layout, Mount, Role};
+use crate::text::human_size;
 
 const HEAD: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -28,10 +28,10 @@ pub fn table(out: &mut dyn Write, scan: &Scan) -> io::Result<()> {
         None => writeln!(out, "{HEAD}Image{HEAD:#}  none given")?,
     }
     let mut groups: BTreeMap<Role, Vec<&Item>> = BTreeMap::new();
-    for item in &scan.set.items {
+    for item in &scan.files.items {
         groups.entry(item.role).or_default().push(item);
     }
-    let names = scan.set.items.iter().map(|item| item.name.len());
+    let names = scan.files.items.iter().map(|item| item.name.len());
     let width = names.max().unwrap_or_default();
     for (role, items) in &groups {
         let size = human_size(size_of(items.iter().copied()));
@@ -48,45 +48,45 @@ pub fn table(out: &mut dyn Write, scan: &Scan) -> io::Result<()> {
             writeln!(out, "  {name:width$}  {size:>9}  {FAINT}{path}{FAINT:#}")?;
         }
     }
-    present(out, &scan.set.present)?;
+    present(out, &scan.files.present)?;
     if scan.plan.layout == Layout::Staged {
         staged(out, &scan.plan.mounts)?;
     }
-    let total = human_size(scan.set.total_size());
-    let files = count(scan.set.file_count(), "file");
-    let names = count(scan.set.items.len(), "name");
+    let total = human_size(scan.files.total_size());
+    let files = count(scan.files.file_count(), "file");
+    let names = count(scan.files.items.len(), "name");
     let mounts = count(scan.plan.mounts.len(), "mount");
     writeln!(
         out,
         "\n{HEAD}Total{HEAD:#}  {total} in {files} under {names}, {mounts}"
     )?;
-    if let Some(version) = scan.set.minimal_glibc() {
+    if let Some(version) = scan.files.minimal_glibc() {
         writeln!(out, "       needs glibc {version} or newer")?;
     }
     writeln!(out)?;
-    verdict(out, &scan.verdict)
+    findings(out, &scan.findings)
 }
 
-/// Writes a verdict with its reasons, and then the notes.
+/// Writes whether GL will load, why not, and then the notes.
 ///
 /// # Errors
 /// Where the stream cannot be written.
-pub fn verdict(out: &mut dyn Write, verdict: &Verdict) -> io::Result<()> {
-    if verdict.loads() {
+pub fn findings(out: &mut dyn Write, findings: &Findings) -> io::Result<()> {
+    if findings.loads() {
         writeln!(out, "{GOOD}GL will load.{GOOD:#}")?;
     } else {
-        let count = count(verdict.reasons.len(), "reason");
+        let count = count(findings.fatal().count(), "reason");
         writeln!(out, "{BAD}GL will not load{BAD:#}, {count}:")?;
     }
-    let mut reasons = verdict.reasons.iter().peekable();
+    let mut reasons = findings.fatal().peekable();
     while let Some(reason) = reasons.next() {
         writeln!(out, "  - {}", reason.what)?;
-        // One mend for as many reasons as have the same.
-        if reasons.peek().is_none_or(|next| next.mend != reason.mend) {
-            writeln!(out, "    {FAINT}{}{FAINT:#}", reason.mend)?;
+        // One fix for as many reasons as have the same.
+        if reasons.peek().is_none_or(|next| next.fix != reason.fix) {
+            writeln!(out, "    {FAINT}{}{FAINT:#}", reason.fix)?;
         }
     }
-    for note in &verdict.notes {
+    for note in findings.notes() {
         writeln!(out, "{HEAD}Note{HEAD:#}: {note}")?;
     }
     Ok(())

@@ -28,8 +28,7 @@ impl Directory {
     }
 
     /// Where a path of the tree is on this machine.
-    #[must_use]
-    pub fn on_this_machine(&self, path: &RealPath) -> PathBuf {
+    pub(super) fn real(&self, path: &RealPath) -> PathBuf {
         self.root.join(path.relative())
     }
 }
@@ -40,7 +39,7 @@ impl Tree for Directory {
     }
 
     fn node(&self, path: &RealPath) -> Result<Option<Node>, TreeError> {
-        let real = self.on_this_machine(path);
+        let real = self.real(path);
         let metadata = match fs::symlink_metadata(&real) {
             Ok(metadata) => metadata,
             Err(error) if is_absence(&error) => return Ok(None),
@@ -67,7 +66,7 @@ impl Tree for Directory {
     }
 
     fn list(&self, path: &RealPath) -> Result<Vec<String>, TreeError> {
-        let real = self.on_this_machine(path);
+        let real = self.real(path);
         let mut names = Vec::new();
         for entry in fs::read_dir(&real).map_err(TreeError::io(real.display()))? {
             let entry = entry.map_err(TreeError::io(real.display()))?;
@@ -78,9 +77,13 @@ impl Tree for Directory {
     }
 
     fn open(&self, path: &RealPath) -> Result<Box<dyn ReadSeek + '_>, TreeError> {
-        let real = self.on_this_machine(path);
+        let real = self.real(path);
         let file = File::open(&real).map_err(TreeError::io(real.display()))?;
         Ok(Box::new(file))
+    }
+
+    fn on_this_machine(&self, path: &RealPath) -> Option<PathBuf> {
+        Some(self.real(path))
     }
 }
 

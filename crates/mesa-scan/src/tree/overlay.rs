@@ -1,9 +1,9 @@
-//! The tree that a container sees: an image, and over it files and directories of the node.
+//! The tree that a container sees: an image, and over it files and directories of other trees.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{FileId, Kind, Lookup, Node, ReadSeek, RealPath, Tree, TreeError};
-use crate::elf::{Elf, ElfError};
+use super::path::names;
+use super::{Kind, Lookup, Node, ReadSeek, RealPath, Tree, TreeError};
 use manifests::console::Failure;
 
 /// Why a runtime could not make a mount point.
@@ -37,6 +37,18 @@ pub enum MountError {
         /// The other mount.
         mount: RealPath,
     },
+    /// The image has a file where a directory goes, or the other way round.
+    #[error(
+        "mount path {path}: the image has a {there} there, and a {brought} cannot be mounted over it"
+    )]
+    Kind {
+        /// The mount path.
+        path: String,
+        /// What the image has.
+        there: &'static str,
+        /// What is mounted.
+        brought: &'static str,
+    },
     /// The image cannot be read.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -51,42 +63,54 @@ impl Failure for MountError {
     }
 }
 
-/// An image with mounts of a node's files.
+/// An image with mounts.
 pub struct Overlay<'a> {
     image: &'a dyn Tree,
-    node: &'a dyn Tree,
-    /// Where in the container, and what of the node.
-    mounts: BTreeMap<RealPath, RealPath>,
+    /// Where in the container, and what of which tree.
+    mounts: BTreeMap<RealPath, (&'a dyn Tree, RealPath)>,
     /// Directories that the runtime makes for the mount points.
     made: BTreeMap<RealPath, BTreeSet<String>>,
 }
 
 /// Where a path of the container is kept.
-enum Place {
+enum Place<'a> {
     Image(RealPath),
-    Node(RealPath),
+    Mount(&'a dyn Tree, RealPath),
     Made,
 }
 
 impl<'a> Overlay<'a> {
     /// The image as it is.
     #[must_use]
-    pub fn new(image: &'a dyn Tree, node: &'a dyn Tree) -> Self {
+    pub fn new(image: &'a dyn Tree) -> Self {
         Overlay {
             image,
-            node,
             mounts: BTreeMap::new(),
             made: BTreeMap::new(),
         }
     }
 
-    /// Mounts `source` of the node at `mount_path`, whose links the image resolves, as a runtime does. Returns where
-    /// in the container that is.
+    /// Mounts `source` of `tree` at `mount_path`, whose links the image resolves, as a runtime does. Returns where in
+    /// the container that is.
     ///
     /// # Errors
     /// Where the runtime could not make the mount point.
-    pub fn mount(&mut self, source: RealPath, mount_path: &str) -> Result<RealPath, MountError> {
+    pub fn mount(
+        &mut self,
+        tree: &'a dyn Tree,
+        source: RealPath,
+        mount_path: &str,
+    ) -> Result<RealPath, MountError> {
         let place = self.place_for(mount_path)?;
+        if let (Some(there), Some(brought)) = (self.node(&place)?, tree.node(&source)?)
+            && (there.kind == Kind::Directory) != (brought.kind == Kind::Directory)
+        {
+            return Err(MountError::Kind {
+                path: mount_path.to_owned(),
+                there: name_of(&there.kind),
+                brought: name_of(&brought.kind),
+            });
+        }
         let mut child = place.clone();
         while child != RealPath::root() {
             let parent = child.parent();
@@ -96,7 +120,7 @@ impl<'a> Overlay<'a> {
                 .insert(child.name().to_owned());
             child = parent;
         }
-        self.mounts.insert(place.clone(), source);
+        self.mounts.insert(place.clone(), (tree, source));
         Ok(place)
     }
 
@@ -104,7 +128,7 @@ impl<'a> Overlay<'a> {
     #[must_use]
     pub fn mount_of(&self, path: &RealPath) -> Option<&RealPath> {
         match self.place(path) {
-            Place::Node(_) => self.covering(path).map(|(mount, _)| mount),
+            Place::Mount(..) => self.covering(path).map(|(mount, _)| mount),
             Place::Image(_) | Place::Made => None,
         }
     }
@@ -114,9 +138,9 @@ impl<'a> Overlay<'a> {
         let tree: &dyn Tree = self;
         let shown = || path.to_owned();
         let mut there = RealPath::root();
-        let mut ahead = super::names(path).peekable();
+        let mut ahead = names(path).peekable();
         while let Some(name) = ahead.next() {
-            let next = there.join(&name);
+            let next = there.join(name);
             there = match tree.lookup(next.as_str())? {
                 Lookup::Found(entry) if !entry.is_directory() && ahead.peek().is_some() => {
                     return Err(MountError::ThroughFile {
@@ -146,7 +170,7 @@ impl<'a> Overlay<'a> {
         Ok(there)
     }
 
-    fn covering(&self, path: &RealPath) -> Option<(&RealPath, &RealPath)> {
+    fn covering(&self, path: &RealPath) -> Option<(&RealPath, &(&'a dyn Tree, RealPath))> {
         let mut here = path.clone();
         loop {
             if let Some(found) = self.mounts.get_key_value(&here) {
@@ -159,12 +183,15 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    fn place(&self, path: &RealPath) -> Place {
+    fn place(&self, path: &RealPath) -> Place<'a> {
         match self.covering(path) {
-            Some((mount, source)) => Place::Node(match path.below(mount) {
-                None => source.clone(),
-                Some(rest) => source.join(rest),
-            }),
+            Some((mount, (tree, source))) => {
+                let there = match path.below(mount) {
+                    None => source.clone(),
+                    Some(rest) => source.join(rest),
+                };
+                Place::Mount(*tree, there)
+            }
             None if self.made.contains_key(path) => Place::Made,
             None => Place::Image(path.clone()),
         }
@@ -178,22 +205,17 @@ impl Tree for Overlay<'_> {
 
     fn node(&self, path: &RealPath) -> Result<Option<Node>, TreeError> {
         match self.place(path) {
-            Place::Node(source) => self.node.node(&source),
+            Place::Mount(tree, source) => tree.node(&source),
             Place::Image(path) => self.image.node(&path),
-            Place::Made => Ok(Some(self.image.node(path)?.unwrap_or(Node {
-                kind: Kind::Directory,
-                mode: 0o755,
-                id: FileId {
-                    device: u64::MAX,
-                    inode: 0,
-                },
-            }))),
+            Place::Made => Ok(Some(
+                self.image.node(path)?.unwrap_or_else(Node::made_directory),
+            )),
         }
     }
 
     fn list(&self, path: &RealPath) -> Result<Vec<String>, TreeError> {
         match self.place(path) {
-            Place::Node(source) => self.node.list(&source),
+            Place::Mount(tree, source) => tree.list(&source),
             Place::Image(path) => self.image.list(&path),
             Place::Made => {
                 let mut names = self.made.get(path).cloned().unwrap_or_default();
@@ -207,15 +229,16 @@ impl Tree for Overlay<'_> {
 
     fn open(&self, path: &RealPath) -> Result<Box<dyn ReadSeek + '_>, TreeError> {
         match self.place(path) {
-            Place::Node(source) => self.node.open(&source),
+            Place::Mount(tree, source) => tree.open(&source),
             Place::Image(_) | Place::Made => self.image.open(path),
         }
     }
+}
 
-    fn elf(&self, path: &RealPath) -> Result<Elf, ElfError> {
-        match self.place(path) {
-            Place::Node(source) => self.node.elf(&source),
-            Place::Image(_) | Place::Made => self.image.elf(path),
-        }
+fn name_of(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Directory => "directory",
+        Kind::File(_) => "file",
+        Kind::Link(_) | Kind::Other => "special file",
     }
 }

@@ -1,15 +1,19 @@
 //! Images in archives: what `docker save`, `podman save` and `skopeo copy` write reads as the directory that it was.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use mesa_scan::arch::Arch;
-use mesa_scan::layout::Layout;
-use mesa_scan::tree::{Archive, RealPath, Tree};
+use mesa_scan::gl::GlReadAhead;
+use mesa_scan::gl::Layout as MountLayout;
+use mesa_scan::loader::Arch;
+use mesa_scan::tree::image::{Choice, Platform};
+use mesa_scan::tree::{Image, RealPath, Tree, TreeError};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::elf::library;
 use crate::fixture::{Root, glibc, image, names, node, reasons, scan_of, scan_paths};
@@ -33,6 +37,10 @@ pub(crate) enum Form {
     OciArchive,
     /// `skopeo copy … oci:`
     OciDirectory,
+    /// `skopeo copy … dir:`
+    SkopeoDirectory,
+    /// What `docker save` writes, unpacked.
+    DockerUnpacked,
 }
 
 /// A layer's tar file.
@@ -170,43 +178,142 @@ pub(crate) fn write(
             put(&directory.join("image.tar"), &archive.bytes())
         }
         Form::OciArchive | Form::OciDirectory => {
-            let digest = |index: usize| format!("sha256:{index:064}");
-            let descriptors: Vec<_> = (0..layers.len())
-                .map(|index| json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest(index)}))
-                .collect();
-            let manifest = json!({"schemaVersion": 2, "layers": descriptors}).to_string();
-            let inner = json!({"manifests": [
-                {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest(900), "platform": {"architecture": "amd64", "os": "linux"}},
-                {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest(901), "platform": {"architecture": "arm64", "os": "linux"}},
-                {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest(902), "platform": {"architecture": "unknown", "os": "unknown"}},
-            ]}).to_string();
-            let index = json!({"manifests": [{"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest(800)}]}).to_string();
-            let mut parts = vec![
-                (
-                    "oci-layout".to_owned(),
-                    br#"{"imageLayoutVersion": "1.0.0"}"#.to_vec(),
-                ),
-                ("index.json".to_owned(), index.into_bytes()),
-                (format!("blobs/sha256/{:064}", 800), inner.into_bytes()),
-                (format!("blobs/sha256/{:064}", 900), manifest.into_bytes()),
+            let mut layout = Layout::default();
+            let layers: Vec<Value> = layers.iter().map(|layer| layout.layer(layer)).collect();
+            let manifest = layout.manifest("linux/amd64", &layers);
+            let attestation = json!({"platform": {"architecture": "unknown", "os": "unknown"}});
+            let images = [
+                Layout::platform(manifest, "linux/amd64"),
+                // Not saved with it.
+                Layout::platform(Layout::absent(MANIFEST), "linux/arm64"),
+                merge(Layout::absent(MANIFEST), attestation),
             ];
-            for (index, layer) in layers.into_iter().enumerate() {
-                parts.push((format!("blobs/sha256/{index:064}"), layer));
+            let index = layout.index(&images);
+            layout.write(directory, &[index], matches!(form, Form::OciArchive))
+        }
+        Form::SkopeoDirectory => {
+            let directory = directory.join("image");
+            let mut layout = Layout::default();
+            let layers: Vec<Value> = layers.iter().map(|layer| layout.layer(layer)).collect();
+            let manifest = layout.manifest("linux/amd64", &layers);
+            put(
+                &directory.join("version"),
+                b"Directory Transport Version: 1.1\n",
+            );
+            for (name, bytes) in layout.blobs {
+                let name = name.rsplit('/').next().unwrap();
+                let is_manifest = manifest["digest"].as_str().unwrap().ends_with(name);
+                let name = if is_manifest { "manifest.json" } else { name };
+                put(&directory.join(name), &bytes);
             }
-            if matches!(form, Form::OciArchive) {
-                let archive = parts
-                    .into_iter()
-                    .fold(Layer::new(), |archive, (name, bytes)| {
-                        archive.file(&name, bytes)
-                    });
-                return put(&directory.join("image.tar"), &archive.bytes());
-            }
-            for (name, bytes) in parts {
-                put(&directory.join("image").join(name), &bytes);
-            }
-            directory.join("image")
+            directory
+        }
+        Form::DockerUnpacked => {
+            let packed = write(directory, Form::Docker, Packing::Plain, layers);
+            let unpacked = directory.join("image");
+            tar::Archive::new(File::open(&packed).unwrap())
+                .unpack(&unpacked)
+                .unwrap();
+            fs::remove_file(packed).unwrap();
+            unpacked
         }
     }
+}
+
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIGURATION: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// An image in OCI layout.
+#[derive(Default)]
+pub(crate) struct Layout {
+    blobs: BTreeMap<String, Vec<u8>>,
+}
+
+impl Layout {
+    /// A blob's descriptor.
+    pub(crate) fn blob(&mut self, kind: &str, bytes: &[u8]) -> Value {
+        let digest: String = Sha256::digest(bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        self.blobs
+            .insert(format!("blobs/sha256/{digest}"), bytes.to_vec());
+        json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()})
+    }
+
+    pub(crate) fn layer(&mut self, bytes: &[u8]) -> Value {
+        self.blob(LAYER, bytes)
+    }
+
+    /// An image that says itself for which platform it is.
+    pub(crate) fn manifest(&mut self, platform: &str, layers: &[Value]) -> Value {
+        let configuration = platform_json(platform);
+        let configuration = self.blob(CONFIGURATION, configuration.to_string().as_bytes());
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": configuration, "layers": layers});
+        self.blob(MANIFEST, manifest.to_string().as_bytes())
+    }
+
+    pub(crate) fn index(&mut self, manifests: &[Value]) -> Value {
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
+        self.blob(INDEX, index.to_string().as_bytes())
+    }
+
+    /// The descriptor of something that is not there.
+    pub(crate) fn absent(kind: &str) -> Value {
+        json!({"mediaType": kind, "digest": format!("sha256:{:064}", 9), "size": 1})
+    }
+
+    pub(crate) fn platform(descriptor: Value, platform: &str) -> Value {
+        merge(descriptor, json!({"platform": platform_json(platform)}))
+    }
+
+    pub(crate) fn tag(descriptor: Value, tag: &str) -> Value {
+        merge(
+            descriptor,
+            json!({"annotations": {"org.opencontainers.image.ref.name": tag}}),
+        )
+    }
+
+    pub(crate) fn write(self, directory: &Path, manifests: &[Value], in_archive: bool) -> PathBuf {
+        let index = json!({"schemaVersion": 2, "manifests": manifests});
+        let mut parts = self.blobs;
+        parts.insert(
+            "oci-layout".to_owned(),
+            br#"{"imageLayoutVersion": "1.0.0"}"#.to_vec(),
+        );
+        parts.insert("index.json".to_owned(), index.to_string().into_bytes());
+        if in_archive {
+            let archive = parts
+                .into_iter()
+                .fold(Layer::new(), |archive, (name, bytes)| {
+                    archive.file(&name, bytes)
+                });
+            return put(&directory.join("image.tar"), &archive.bytes());
+        }
+        for (name, bytes) in parts {
+            put(&directory.join("image").join(name), &bytes);
+        }
+        directory.join("image")
+    }
+}
+
+fn platform_json(platform: &str) -> Value {
+    let parts: Vec<&str> = platform.split('/').collect();
+    let mut json = json!({"os": parts[0], "architecture": parts[1]});
+    if let Some(variant) = parts.get(2) {
+        json["variant"] = json!(variant);
+    }
+    json
+}
+
+fn merge(mut object: Value, more: Value) -> Value {
+    let Value::Object(more) = more else {
+        panic!("{more}")
+    };
+    object.as_object_mut().unwrap().extend(more);
+    object
 }
 
 pub(crate) fn put(path: &Path, bytes: &[u8]) -> PathBuf {
@@ -241,11 +348,24 @@ fn pack(packing: Packing, layer: Vec<u8>) -> Vec<u8> {
     }
 }
 
-fn open(path: &Path) -> Archive {
-    Archive::open(path, Arch::X86_64).unwrap().unwrap()
+fn try_open(path: &Path) -> Result<Option<Image>, TreeError> {
+    let choice = Choice {
+        machine: Some(Platform::linux("amd64")),
+        ..Choice::default()
+    };
+    Image::open(path, &choice, &GlReadAhead)
 }
 
-fn text(archive: &Archive, path: &str) -> Option<String> {
+fn open(path: &Path) -> Image {
+    try_open(path).unwrap().unwrap()
+}
+
+/// Why an image is not read.
+fn refusal(path: &Path) -> String {
+    try_open(path).err().unwrap().to_string()
+}
+
+fn text(archive: &Image, path: &str) -> Option<String> {
     let tree: &dyn Tree = archive;
     let entry = tree.lookup(path).unwrap().found()?;
     Some(tree.read_text(&entry.path, 1000).unwrap())
@@ -253,7 +373,15 @@ fn text(archive: &Archive, path: &str) -> Option<String> {
 
 #[rstest]
 fn an_archive_reads_as_the_directory_that_it_was(
-    #[values(Form::Docker, Form::Podman, Form::OciArchive, Form::OciDirectory)] form: Form,
+    #[values(
+        Form::Docker,
+        Form::Podman,
+        Form::OciArchive,
+        Form::OciDirectory,
+        Form::SkopeoDirectory,
+        Form::DockerUnpacked
+    )]
+    form: Form,
     #[values(Packing::Plain, Packing::Gzip, Packing::Zstd)] packing: Packing,
 ) {
     let node = node(Arch::X86_64, true);
@@ -267,14 +395,14 @@ fn an_archive_reads_as_the_directory_that_it_was(
     let directory = tempfile::tempdir().unwrap();
     let archive = write(directory.path(), form, packing, vec![layer]);
 
-    for layout in [Layout::Files, Layout::Staged] {
+    for layout in [MountLayout::Files, MountLayout::Staged] {
         let from_directory = scan_of(&node, &image, layout).unwrap();
         let from_archive = scan_paths(node.path(), &archive, layout).unwrap();
         assert!(!names(&from_archive).contains(&"libdrm.so.2"));
         assert_eq!(reasons(&from_archive), reasons(&from_directory));
         assert_eq!(
-            mesa_scan::output::manifest(&from_archive).unwrap(),
-            mesa_scan::output::manifest(&from_directory).unwrap()
+            mesa_scan::output::scan(&from_archive).unwrap(),
+            mesa_scan::output::scan(&from_directory).unwrap()
         );
     }
 }
@@ -366,7 +494,7 @@ fn a_hostile_layer_is_refused(
 ) {
     let directory = tempfile::tempdir().unwrap();
     let path = write(directory.path(), Form::Docker, packing, vec![layer.bytes()]);
-    let error = Archive::open(&path, Arch::X86_64).unwrap_err().to_string();
+    let error = refusal(&path);
     assert!(error.contains(expected), "{error}");
     assert_eq!(
         fs::read_dir(directory.path()).unwrap().count(),
@@ -413,43 +541,40 @@ fn absolute_names_links_and_devices_stay_inside(
 #[rstest]
 #[case::nothing(b"", "no manifest.json")]
 #[case::text(b"not an archive, but long enough for a header: ", "not an image")]
-#[case::gzip(&[0x1f, 0x8b, 8, 0], "compressed as a whole")]
+#[case::broken_gzip(&[0x1f, 0x8b, 8, 0], "cannot read")]
+#[case::xz(&[0xfd, b'7', b'z', b'X', b'Z', 0], "compressed with xz, which is not read")]
+#[case::bzip2(b"BZh91AY", "compressed with bzip2, which is not read")]
+#[case::any_bytes(&[0x1b, b'[', b'2', b'J', 0xff], "not an image")]
 fn what_is_no_archive_is_told_so(#[case] bytes: &[u8], #[case] expected: &str) {
     let directory = tempfile::tempdir().unwrap();
     let path = put(&directory.path().join("image.tar"), &bytes.repeat(30));
-    let error = Archive::open(&path, Arch::X86_64).unwrap_err().to_string();
+    let error = refusal(&path);
     assert!(error.contains(expected), "{error}");
+    assert!(
+        error.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+        "{error:?}"
+    );
 }
 
 #[rstest]
 #[case::shape("manifest.json", "{}", "not what an image has there")]
-#[case::none("manifest.json", "[]", "names 0 images")]
+#[case::none("manifest.json", "[]", "holds no image")]
 #[case::two(
     "manifest.json",
-    r#"[{"Layers": []}, {"Layers": []}]"#,
-    "names 2 images"
+    r#"[{"Config": "a", "Layers": []}, {"Config": "b", "Layers": []}]"#,
+    "holds 2 images where one is looked at: a; b"
 )]
 #[case::absent("manifest.json", r#"[{"Layers": ["x.tar"]}]"#, "has no x.tar")]
 #[case::outside("manifest.json", r#"[{"Layers": ["../../etc/passwd"]}]"#, "has no")]
 #[case::digest(
     "index.json",
-    r#"{"manifests": [{"digest": "sha256:../../../etc/passwd"}]}"#,
-    "is not a digest"
+    r#"{"schemaVersion": 2, "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1, "digest": "sha256:../../../etc/passwd"}]}"#,
+    "not what an image has there"
 )]
-#[case::other(
+#[case::no_images(
     "index.json",
-    r#"{"manifests": [{"digest": "sha256:0", "platform": {"architecture": "s390x"}}]}"#,
-    "no image for amd64"
-)]
-#[case::many(
-    "index.json",
-    r#"{"manifests": [{"digest": "sha256:0"}, {"digest": "sha256:1"}]}"#,
-    "has 2 images"
-)]
-#[case::circle(
-    "index.json",
-    r#"{"manifests": [{"mediaType": "application/vnd.oci.image.index.v1+json", "digest": "sha256:0"}]}"#,
-    "indexes lead to each other"
+    r#"{"schemaVersion": 2, "manifests": []}"#,
+    "holds no image"
 )]
 fn an_archive_of_the_wrong_shape_is_told_so(
     #[case] name: &str,
@@ -459,7 +584,7 @@ fn an_archive_of_the_wrong_shape_is_told_so(
     let directory = tempfile::tempdir().unwrap();
     let archive = Layer::new().file(name, json).file("blobs/sha256/0", json);
     let path = put(&directory.path().join("image.tar"), &archive.bytes());
-    let error = Archive::open(&path, Arch::X86_64).unwrap_err().to_string();
+    let error = refusal(&path);
     assert!(error.contains(expected), "{error}");
 }
 
@@ -478,10 +603,10 @@ fn a_truncated_archive_is_an_error_wherever_it_ends(
         vec![layer],
     ))
     .unwrap();
-    // The end of a tar file is two empty blocks, which nobody misses.
-    for length in (0..whole.len() - 1536).step_by(97) {
+    // Nobody misses `oci-layout`, the last member, nor the two empty blocks at the end of a tar file.
+    for length in (0..whole.len() - 1024 - 1536).step_by(97) {
         let path = put(&directory.path().join("cut.tar"), &whole[..length]);
-        let opened = Archive::open(&path, Arch::X86_64);
+        let opened = try_open(&path);
         assert!(opened.is_err(), "{length} of {} bytes", whole.len());
     }
 }
@@ -500,4 +625,354 @@ fn names_that_are_longer_than_a_header_are_read() {
         vec![layer],
     ));
     assert_eq!(text(&archive, &long).as_deref(), Some("deep"));
+}
+
+/// An image whose one file says which it is.
+fn named(layout: &mut Layout, name: &str, platform: &str) -> Value {
+    let layer = layout.layer(&Layer::new().file("name", name).bytes());
+    layout.manifest(platform, &[layer])
+}
+
+/// Opens an image of several, and says which it is, or why none is.
+fn chosen(path: &Path, platform: Option<&str>, tag: Option<&str>) -> String {
+    let choice = Choice {
+        platform: platform.map(|platform| platform.parse().unwrap()),
+        machine: Some(Platform::linux("amd64")),
+        tag: tag.map(str::to_owned),
+    };
+    match Image::open(path, &choice, &GlReadAhead) {
+        Ok(image) => text(&image.unwrap(), "/name").unwrap(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[rstest]
+#[case::one_of_another_variant(&["linux/amd64/v2"], None, "linux/amd64/v2")]
+#[case::one_of_another_machine(&["linux/arm64"], None, "linux/arm64")]
+#[case::default_before_variant(&["linux/amd64/v2", "linux/amd64"], None, "linux/amd64")]
+#[case::default_by_another_name(&["linux/amd64/v3", "linux/amd64/v1"], None, "linux/amd64/v1")]
+#[case::own_machine(&["linux/arm64", "linux/s390x", "linux/amd64"], None, "linux/amd64")]
+#[case::asked_for(&["linux/arm64", "linux/amd64"], Some("linux/arm64/v8"), "linux/arm64")]
+#[case::asked_variant(&["linux/amd64", "linux/amd64/v2", "linux/amd64/v3"], Some("linux/amd64/v2"), "linux/amd64/v2")]
+#[case::nearest_variant(&["linux/amd64", "linux/amd64/v2"], Some("linux/amd64/v4"), "linux/amd64/v2")]
+#[case::other_systems(&["windows/amd64", "linux/amd64"], None, "linux/amd64")]
+#[case::undecided(&["linux/amd64/v2", "linux/amd64/v3"], None, "holds 2 images where one is looked at: linux/amd64/v2 sha256:")]
+#[case::none_of_it(&["linux/arm64", "linux/s390x"], None, "holds no image for linux/amd64: linux/arm64 sha256:")]
+#[case::not_that(&["linux/amd64"], Some("linux/arm64"), "holds no image for linux/arm64: linux/amd64 sha256:")]
+#[case::newer_than_asked(&["linux/amd64/v3", "linux/arm64"], Some("linux/amd64/v2"), "holds no image for linux/amd64/v2: linux/amd64/v3 sha256:")]
+fn an_index_is_resolved_as_a_runtime_does(
+    #[case] platforms: &[&str],
+    #[case] asked: Option<&str>,
+    #[case] expected: &str,
+    #[values(false, true)] nested: bool,
+    #[values(false, true)] in_archive: bool,
+) {
+    let mut layout = Layout::default();
+    let mut images: Vec<Value> = Vec::new();
+    for platform in platforms {
+        let image = named(&mut layout, platform, platform);
+        images.push(Layout::platform(image, platform));
+    }
+    if nested {
+        images = vec![Layout::tag(layout.index(&images), "a:1")];
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = layout.write(directory.path(), &images, in_archive);
+    let said = chosen(&path, asked, None);
+    assert!(said.replace("a:1 ", "").contains(expected), "{said}");
+}
+
+#[test]
+fn an_image_is_chosen_by_its_tag() {
+    let mut layout = Layout::default();
+    let (first, second) = (
+        named(&mut layout, "first", "linux/amd64"),
+        named(&mut layout, "second", "linux/amd64"),
+    );
+    let images = [
+        Layout::tag(first.clone(), "1"),
+        Layout::tag(first, "registry.example/launcher:stable"),
+        Layout::tag(second, "2"),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let path = layout.write(directory.path(), &images, false);
+    for (tag, expected) in [
+        (Some("1"), "first"),
+        (Some("stable"), "first"),
+        (Some("launcher:stable"), "first"),
+        (Some("2"), "second"),
+        (
+            Some("able"),
+            "holds no image able: 1, registry.example/launcher:stable linux/amd64 sha256:",
+        ),
+        (
+            None,
+            "holds 2 images where one is looked at: 1, registry.example/launcher:stable linux/amd64 sha256:",
+        ),
+    ] {
+        let said = chosen(&path, None, tag);
+        assert!(said.contains(expected), "{tag:?}: {said}");
+    }
+}
+
+#[test]
+fn one_image_under_two_tags_is_one() {
+    let mut layout = Layout::default();
+    let image = named(&mut layout, "one", "linux/amd64");
+    let images = [
+        Layout::tag(image.clone(), "1"),
+        Layout::tag(image, "latest"),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let path = layout.write(directory.path(), &images, false);
+    assert_eq!(chosen(&path, None, None), "one");
+}
+
+#[test]
+fn attestations_and_signatures_are_passed_over() {
+    let mut layout = Layout::default();
+    let image = named(&mut layout, "image", "linux/amd64");
+    let attestation = named(&mut layout, "attestation", "unknown/unknown");
+    let marked = merge(
+        named(&mut layout, "marked", "linux/amd64"),
+        json!({"annotations": {"vnd.docker.reference.type": "attestation-manifest"}}),
+    );
+    let signature = Layout::tag(
+        named(&mut layout, "signature", "linux/amd64"),
+        "sha256-00.sig",
+    );
+    let artifact = merge(
+        named(&mut layout, "artifact", "linux/amd64"),
+        json!({"artifactType": "application/vnd.example.sbom"}),
+    );
+    let empty = layout.blob("application/vnd.oci.empty.v1+json", b"{}");
+    let referrer = json!({"schemaVersion": 2, "config": empty, "layers": []});
+    let referrer = layout.blob(MANIFEST, referrer.to_string().as_bytes());
+    let images = [attestation, marked, signature, artifact, referrer, image];
+    let directory = tempfile::tempdir().unwrap();
+    let path = layout.write(directory.path(), &images, true);
+    assert_eq!(chosen(&path, None, None), "image");
+}
+
+/// An index may say anything; the image knows what it is.
+#[test]
+fn the_own_configuration_decides_over_the_index() {
+    let mut layout = Layout::default();
+    let right = Layout::platform(named(&mut layout, "right", "linux/amd64"), "linux/arm64");
+    let wrong = Layout::platform(named(&mut layout, "wrong", "linux/arm64"), "linux/amd64");
+    let directory = tempfile::tempdir().unwrap();
+    let path = layout.write(directory.path(), &[wrong, right], false);
+    assert_eq!(chosen(&path, None, None), "right");
+}
+
+#[test]
+fn an_archive_of_docker_with_several_images_is_chosen_from() {
+    let root = |name: &str| Layer::new().file("name", name).bytes();
+    let manifest = json!([
+        {"Config": "a.json", "RepoTags": ["launcher:1"], "Layers": ["a.tar"]},
+        {"Config": "a.json", "RepoTags": ["launcher:2"], "Layers": ["a.tar"]},
+        {"Config": "b.json", "RepoTags": null, "Layers": ["b.tar"]},
+    ]);
+    let archive = Layer::new()
+        .file("a.json", platform_json("linux/amd64").to_string())
+        .file("b.json", platform_json("linux/arm64").to_string())
+        .file("a.tar", root("a"))
+        .file("b.tar", root("b"))
+        .file("manifest.json", manifest.to_string());
+    let directory = tempfile::tempdir().unwrap();
+    let path = put(&directory.path().join("image.tar"), &archive.bytes());
+    assert_eq!(chosen(&path, None, None), "a");
+    assert_eq!(chosen(&path, None, Some("launcher:2")), "a");
+    assert_eq!(chosen(&path, Some("linux/arm64"), None), "b");
+    assert_eq!(
+        chosen(&path, Some("linux/s390x"), None)
+            .split(": ")
+            .skip(1)
+            .collect::<Vec<_>>(),
+        [
+            "holds no image for linux/s390x",
+            "launcher:1, launcher:2 linux/amd64 a.json; linux/arm64 b.json"
+        ]
+    );
+}
+
+/// `docker export`, and what people compress as a whole.
+#[rstest]
+fn the_tar_file_of_a_root_and_a_compressed_archive_are_read(
+    #[values(Packing::Plain, Packing::Gzip, Packing::Zstd)] packing: Packing,
+    #[values(false, true)] is_root: bool,
+) {
+    let directory = tempfile::tempdir().unwrap();
+    let root = Layer::new().file("etc/name", "root").bytes();
+    let bytes = match is_root {
+        true => root,
+        false => fs::read(write(
+            directory.path(),
+            Form::OciArchive,
+            Packing::Gzip,
+            vec![root],
+        ))
+        .unwrap(),
+    };
+    let path = put(&directory.path().join("whole.tar"), &pack(packing, bytes));
+    assert_eq!(text(&open(&path), "/etc/name").as_deref(), Some("root"));
+}
+
+/// A zstd frame that is skipped may come first, as pzstd and containers/storage write it.
+#[test]
+fn a_layer_that_begins_with_a_skippable_frame_is_read() {
+    let layer = Layer::new().file("name", "skipped").bytes();
+    let mut bytes = vec![0x5a, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
+    bytes.extend(zstd::encode_all(&*layer, 1).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let path = write(
+        directory.path(),
+        Form::OciDirectory,
+        Packing::Plain,
+        vec![bytes],
+    );
+    assert_eq!(text(&open(&path), "/name").as_deref(), Some("skipped"));
+}
+
+/// As GNU tar writes them: `tar -S` in its own form and in that of POSIX.
+#[rstest]
+fn sparse_members_are_read(
+    #[values("gnu", "posix", "0.0", "0.1")] form: &str,
+    #[values(Packing::Plain, Packing::Gzip)] packing: Packing,
+) {
+    let root = tempfile::tempdir().unwrap();
+    let mut bytes = vec![0; 3 << 20];
+    for (at, byte) in [
+        (0, 1),
+        (700_000, 2),
+        (1_500_000, 3),
+        (1_500_001, 4),
+        (2_000_000, 5),
+        (2_100_000, 6),
+        (2_200_000, 7),
+        (3_000_000, 8),
+    ] {
+        bytes[at] = byte;
+    }
+    let file = root.path().join("libx.so");
+    put(&file, &bytes);
+    let digging = std::process::Command::new("fallocate")
+        .arg("--dig-holes")
+        .arg(&file)
+        .status();
+    assert!(digging.unwrap().success());
+    put(&root.path().join("lastlog"), b"");
+    File::options()
+        .write(true)
+        .open(root.path().join("lastlog"))
+        .unwrap()
+        .set_len(200 << 30)
+        .unwrap();
+    put(&root.path().join("name"), b"after");
+    let form = match form {
+        "gnu" => vec!["--format=gnu".to_owned()],
+        "posix" => vec!["--format=posix".to_owned()],
+        version => vec![
+            "--format=posix".to_owned(),
+            format!("--sparse-version={version}"),
+        ],
+    };
+    let tar = std::process::Command::new("tar")
+        .args(["-S", "-c", "-C"])
+        .arg(root.path())
+        .args(form)
+        .args(["lastlog", "libx.so", "name"])
+        .output()
+        .unwrap();
+    assert!(tar.status.success());
+    assert!(
+        tar.stdout.len() < 1 << 20,
+        "not sparse: {}",
+        tar.stdout.len()
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let image = open(&write(
+        directory.path(),
+        Form::Docker,
+        packing,
+        vec![tar.stdout],
+    ));
+    let tree: &dyn Tree = &image;
+    let entry = tree.lookup("/libx.so").unwrap().found().unwrap();
+    assert_eq!(entry.file_size(), Some(3 << 20));
+    let mut read = Vec::new();
+    tree.open(&entry.path)
+        .unwrap()
+        .read_to_end(&mut read)
+        .unwrap();
+    assert!(read == bytes);
+    assert_eq!(text(&image, "/name").as_deref(), Some("after"));
+    let lastlog = tree.lookup("/lastlog").unwrap().found().unwrap();
+    let error = tree.open(&lastlog.path).err().unwrap().to_string();
+    assert!(
+        error.contains("/lastlog") && error.contains("stored sparse"),
+        "{error}"
+    );
+}
+
+/// A name of half a million directories took for ever, and so did two thousand of two thousand.
+#[rstest]
+fn endless_names_are_refused_in_time(#[values(Packing::Plain, Packing::Zstd)] packing: Packing) {
+    let long = |bytes: usize| "a/".repeat(bytes / 2);
+    let directory = tempfile::tempdir().unwrap();
+    let start = std::time::Instant::now();
+    let layer = Layer::new().entry(
+        tar::EntryType::GNULongName,
+        "name",
+        "",
+        long(900_000).as_bytes(),
+    );
+    let path = write(
+        directory.path(),
+        Form::Docker,
+        packing,
+        vec![layer.file("x", "x").bytes()],
+    );
+    assert!(refusal(&path).contains("where Linux takes 4095: a/a/a/"));
+    let mut layer = Layer::new();
+    for number in 0..2000 {
+        let name = format!("{number}/{}", long(4000));
+        layer = layer
+            .entry(tar::EntryType::GNULongName, "name", "", name.as_bytes())
+            .file("x", "x");
+    }
+    let path = write(directory.path(), Form::Docker, packing, vec![layer.bytes()]);
+    assert!(refusal(&path).contains("names of more than 256 MiB"));
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+}
+
+/// Nothing outside of a directory is opened, and nothing in it that would block.
+#[rstest]
+#[case::parent(r#"[{"Config": "c", "Layers": ["../outside"]}]"#)]
+#[case::absolute(r#"[{"Config": "c", "Layers": ["/etc/hostname"]}]"#)]
+#[case::link(r#"[{"Config": "c", "Layers": ["link"]}]"#)]
+#[case::pipe(r#"[{"Config": "c", "Layers": ["pipe"]}]"#)]
+#[case::pipe_as_configuration(r#"[{"Config": "pipe", "Layers": ["pipe"]}]"#)]
+#[case::directory(r#"[{"Config": "c", "Layers": ["blobs"]}]"#)]
+fn a_directory_opens_nothing_else(#[case] manifest: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("image");
+    put(
+        &directory.path().join("outside"),
+        &Layer::new().file("etc/x", "secret").bytes(),
+    );
+    put(&image.join("manifest.json"), manifest.as_bytes());
+    fs::create_dir(image.join("blobs")).unwrap();
+    std::os::unix::fs::symlink("../outside", image.join("link")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(image.join("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    let error = refusal(&image);
+    assert!(
+        ["has no ", "leads out of the root", "not a regular file"]
+            .iter()
+            .any(|what| error.contains(what)),
+        "{error}"
+    );
 }

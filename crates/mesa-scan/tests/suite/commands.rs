@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
-use mesa_scan::arch::Arch;
+use mesa_scan::loader::Arch;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -90,7 +90,8 @@ fn help_has_examples_and_the_exit_status() {
 #[rstest]
 #[case::no_command(&[], "Usage")]
 #[case::no_such_root(&["scan", "--root", "/no/such/directory"], "cannot read /no/such/directory\n  caused by: No such file")]
-#[case::root_is_a_file(&["scan", "--root", "/dev/null"], "not a directory")]
+#[case::root_is_a_device(&["scan", "--root", "/dev/null"], "neither a file nor a directory")]
+#[case::platform(&["scan", "--platform", "linux/"], "write linux/amd64")]
 #[case::check_needs_an_image(&["check", "--settings", "x"], "--image")]
 #[case::layout(&["scan", "--layout", "tower"], "possible values: files, staged")]
 fn wrong_usage_has_status_2(#[case] arguments: &[&str], #[case] expected: &str) {
@@ -116,7 +117,7 @@ fn the_table_is_for_people(#[case] glibc: u32, #[case] status: i32, #[case] gold
 #[rstest]
 #[case("settings", "settings.json")]
 #[case("policy", "policy.yaml")]
-#[case("cdi", "cdi.json")]
+#[case("json", "scan.json")]
 fn what_machines_read_is_written_for_the_staged_layout(#[case] output: &str, #[case] golden: &str) {
     let node = node(Arch::X86_64, true);
     let image = image(Arch::X86_64, false, 36);
@@ -141,7 +142,7 @@ fn colours_are_for_terminals() {
 #[test]
 fn the_same_findings_are_written_the_same() {
     let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 33));
-    for output in ["table", "settings", "policy", "manifest", "cdi"] {
+    for output in ["table", "settings", "policy", "json"] {
         let once = stdout(scan(&node, &image).args(["--output", output]), 1);
         let twice = stdout(scan(&node, &image).args(["--output", output]), 1);
         assert_eq!(once, twice);
@@ -151,7 +152,7 @@ fn the_same_findings_are_written_the_same() {
 #[test]
 fn a_list_of_files_comes_with_its_warning_in_every_output() {
     let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
-    for output in ["table", "settings", "policy", "manifest", "cdi"] {
+    for output in ["table", "settings", "policy", "json"] {
         let output = scan(&node, &image)
             .args(["--output", output])
             .output()
@@ -199,7 +200,10 @@ fn settings_are_checked_wherever_they_stand() {
     }
     let said = stdout(check(&node, &image, &settings).args(["-o", "json"]), 0);
     let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["reasons"], json!([]));
+    assert_eq!(said["version"], 1);
+    assert_eq!(said["loads"], true);
+    let findings = said["findings"].as_array().unwrap();
+    assert!(!findings.is_empty() && findings.iter().all(|finding| finding["severity"] == "note"));
 }
 
 #[rstest]
@@ -260,7 +264,10 @@ fn each_problem_of_a_host_path_is_named(#[case] spoil: fn(&Root), #[case] expect
     "/usr/share/glvnd/egl_vendor.d/sub",
     "lies in the mount /usr/share/glvnd/egl_vendor.d"
 )]
-#[case::over_a_file("/etc/passwd", "a mount covers /etc/passwd of the image")]
+#[case::directory_over_a_file(
+    "/etc/passwd",
+    "the image has a file there, and a directory cannot be mounted over it"
+)]
 fn each_problem_of_a_mount_path_is_named(#[case] mount_path: &str, #[case] expected: &str) {
     let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
     image.file("/etc/passwd", "root").link("/srv", "nowhere");
@@ -309,8 +316,14 @@ fn what_cannot_be_opened_is_named_with_its_option_and_the_fix() {
         stderr(&mut command, 2)
     };
     for (option, fix) in [
-        ("--root", "name the root directory of a node"),
-        ("--image", "name an unpacked root, or an archive"),
+        (
+            "--root",
+            "name the root of a node: a directory, or an image of docker save, podman save or skopeo copy, with --root",
+        ),
+        (
+            "--image",
+            "name the root of an image: a directory, or an image of docker save, podman save or skopeo copy, with --image",
+        ),
         (
             "--settings",
             "name a file that can be read, or - for standard input",
@@ -319,8 +332,12 @@ fn what_cannot_be_opened_is_named_with_its_option_and_the_fix() {
         let error = with(option, &absent);
         let what = match option {
             "--settings" => format!("error: cannot read {}\n", absent.display()),
+            "--root" => format!(
+                "error: cannot open the node's root {0}\n  caused by: cannot read {0}\n",
+                absent.display()
+            ),
             _ => format!(
-                "error: cannot open {option} {0}\n  caused by: cannot read {0}\n",
+                "error: cannot open the image {0}\n  caused by: cannot read {0}\n",
                 absent.display()
             ),
         };
@@ -362,7 +379,7 @@ fn an_error_says_what_failed_then_why_then_what_to_do() {
 #[rstest]
 fn a_closed_pipe_is_not_an_error(
     #[values(
-        &["scan"], &["scan", "-o", "manifest"], &["scan", "-o", "policy"], &["scan", "-o", "settings"],
+        &["scan"], &["scan", "-o", "json"], &["scan", "-o", "policy"], &["scan", "-o", "settings"],
         &["check", "--settings", "/dev/null"], &["check", "-o", "json", "--settings", "/dev/null"]
     )]
     arguments: &[&str],

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::path::Path;
 
-use mesa_scan::arch::Arch;
-use mesa_scan::ldso::Loader;
-use mesa_scan::set::Set;
+use mesa_scan::gl::GlFiles;
+use mesa_scan::loader::Arch;
+use mesa_scan::loader::Loader;
 use mesa_scan::tree::{Directory, Node, ReadSeek, RealPath, Tree, TreeError};
 
 use crate::fixture::node;
@@ -51,8 +51,8 @@ impl Tree for Counting {
 fn cost(path: &Path) -> usize {
     let tree = Counting::of(path);
     let loader = Loader::of(&tree).unwrap();
-    let set = Set::work_out(&loader, None).unwrap();
-    assert!(set.faults.is_empty());
+    let set = GlFiles::work_out(&loader, None).unwrap();
+    assert!(set.bad_vendors.is_empty() && set.absent.is_empty() && set.irregular.is_empty());
     tree.asked.get()
 }
 

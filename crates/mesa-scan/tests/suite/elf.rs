@@ -1,6 +1,6 @@
 //! Writes shared libraries that hold what the loader reads, and nothing to execute.
 
-use mesa_scan::arch::Arch;
+use mesa_scan::loader::Arch;
 
 /// A library that is to be written.
 #[derive(Clone)]

@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use mesa_scan::arch::Arch;
-use mesa_scan::layout::Layout;
-use mesa_scan::scan::{Scan, ScanError, Sources, scan};
-use mesa_scan::set::Item;
+use mesa_scan::commands::scan::{ScanError, scan};
+use mesa_scan::commands::{Root as Place, SourceError, Sources};
+use mesa_scan::gl::Item;
+use mesa_scan::gl::Layout;
+use mesa_scan::loader::Arch;
+use mesa_scan::output::Scan;
 use tempfile::TempDir;
 
 use crate::elf::{Library, library};
@@ -150,13 +152,18 @@ pub(crate) fn scan_of(node: &Root, image: &Root, layout: Layout) -> Result<Scan,
 }
 
 pub(crate) fn scan_paths(node: &Path, image: &Path, layout: Layout) -> Result<Scan, ScanError> {
-    let sources = Sources::open(node, Some(image))?;
+    let sources = sources(node, image)?;
     scan(&sources, layout, "/var/lib/mesa-injector/current")
+}
+
+/// A node's root and an image.
+pub(crate) fn sources(node: &Path, image: &Path) -> Result<Sources, SourceError> {
+    Sources::open(&Place::at(node), Some(&Place::at(image)), None)
 }
 
 /// The names that would be mounted.
 pub(crate) fn names(scan: &Scan) -> Vec<&str> {
-    scan.set
+    scan.files
         .items
         .iter()
         .map(|item| item.name.as_str())
@@ -165,7 +172,7 @@ pub(crate) fn names(scan: &Scan) -> Vec<&str> {
 
 /// The item of the set that has a name.
 pub(crate) fn item<'s>(scan: &'s Scan, name: &str) -> &'s Item {
-    let mut items = scan.set.items.iter();
+    let mut items = scan.files.items.iter();
     items.find(|item| item.name == name).unwrap()
 }
 
@@ -175,13 +182,14 @@ pub(crate) fn complaint(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// The notes as one text.
+pub(crate) fn notes(scan: &Scan) -> String {
+    let notes: Vec<String> = scan.findings.notes().map(ToString::to_string).collect();
+    notes.join("\n")
+}
+
 /// The reasons as one text.
 pub(crate) fn reasons(scan: &Scan) -> String {
-    let reasons: Vec<String> = scan
-        .verdict
-        .reasons
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let reasons: Vec<String> = scan.findings.fatal().map(ToString::to_string).collect();
     reasons.join("\n")
 }

@@ -5,14 +5,14 @@ use std::io::Cursor;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use mesa_scan::arch::Arch;
-use mesa_scan::elf::{Elf, ElfError};
-use mesa_scan::layout::Layout;
+use mesa_scan::gl::Layout;
+use mesa_scan::loader::Arch;
+use mesa_scan::loader::{Elf, ElfError};
 use proptest::prelude::*;
 use rstest::rstest;
 
 use crate::elf::library;
-use crate::fixture::{complaint, image, item, node, reasons, scan_of};
+use crate::fixture::{complaint, image, item, node, notes, reasons, scan_of};
 
 const LIBDIR: &str = "/usr/lib/x86_64-linux-gnu";
 
@@ -119,7 +119,7 @@ fn names_do_not_steer_a_terminal_or_end_a_comment() {
         &library("x").needs("libmissing\nkind: Secret\x1b.so"),
     );
     let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
-    let said = format!("{}\n{}", reasons(&scan), scan.verdict.notes.join("\n"));
+    let said = format!("{}\n{}", reasons(&scan), notes(&scan));
     let mut table = Vec::new();
     mesa_scan::output::table(&mut table, &scan).unwrap();
     let table = String::from_utf8(table).unwrap();

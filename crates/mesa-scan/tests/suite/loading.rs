@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mesa_scan::entries::LIBRARIES;
-use mesa_scan::layout::Layout;
-use mesa_scan::reason::Cause;
-use mesa_scan::scan::Scan;
-use mesa_scan::set::Role;
+use mesa_scan::container::Cause;
+use mesa_scan::gl::Layout;
+use mesa_scan::gl::Role;
+use mesa_scan::gl::entries::LIBRARIES;
+use mesa_scan::output::Scan;
 use rstest::rstest;
 
 use crate::debian::{self, Copy};
@@ -69,7 +69,12 @@ fn program() -> Option<PathBuf> {
 
 /// What programs open: GL's libraries, the vendors' and each driver by its path.
 fn opened(scan: &Scan) -> Vec<String> {
-    let of_role = |role| scan.set.items.iter().filter(move |item| item.role == role);
+    let of_role = |role| {
+        scan.files
+            .items
+            .iter()
+            .filter(move |item| item.role == role)
+    };
     let mut opened: Vec<String> = LIBRARIES.map(str::to_owned).to_vec();
     opened.extend(
         of_role(Role::Library)
@@ -199,11 +204,10 @@ fn the_loader_agrees_with_the_verdict(
         return;
     }
     let scan = scan_paths(&node, &image, layout).unwrap();
-    assert_eq!(scan.verdict.loads(), loads, "{}", reasons(&scan));
+    assert_eq!(scan.findings.loads(), loads, "{}", reasons(&scan));
     assert!(
-        scan.verdict
-            .reasons
-            .iter()
+        scan.findings
+            .fatal()
             .all(|reason| reason.cause == Cause::VersionMissing)
     );
 
@@ -226,11 +230,11 @@ fn the_loader_agrees_with_the_verdict(
         let version = between(line, "version `", "'");
         let by = between(line, "(required by ", ")");
         let by = by.rsplit('/').next().unwrap();
-        let named = scan.verdict.reasons.iter().any(|reason| {
+        let named = scan.findings.fatal().any(|reason| {
             reason.what.starts_with(&format!("{by} needs ")) || same_file(&scan, &reason.what, by)
         });
         assert!(named, "{line}\n{}", reasons(&scan));
-        let required = scan.set.items.iter().filter(|item| item.name == by);
+        let required = scan.files.items.iter().filter(|item| item.name == by);
         let mut required = required.flat_map(|item| &item.elf.as_ref().unwrap().requires);
         assert!(
             required.any(|requirement| requirement.version == version),
@@ -241,7 +245,7 @@ fn the_loader_agrees_with_the_verdict(
     for (name, line) in opened(&scan).iter().zip(&said) {
         let reached = reached(&scan, name);
         let named = |item: &&str| {
-            let mut reasons = scan.verdict.reasons.iter();
+            let mut reasons = scan.findings.fatal();
             reasons.any(|reason| same_file(&scan, &reason.what, item))
         };
         assert_eq!(
@@ -257,7 +261,7 @@ fn reached(scan: &Scan, name: &str) -> BTreeSet<String> {
     let mut reached = BTreeSet::new();
     let mut ahead = vec![name.rsplit('/').next().unwrap().to_owned()];
     while let Some(name) = ahead.pop() {
-        let item = scan.set.items.iter().find(|item| item.name == name);
+        let item = scan.files.items.iter().find(|item| item.name == name);
         let Some(elf) = item.and_then(|item| item.elf.as_ref()) else {
             continue;
         };
@@ -271,7 +275,7 @@ fn reached(scan: &Scan, name: &str) -> BTreeSet<String> {
 /// A driver goes by many names, of which a reason has the first.
 fn same_file(scan: &Scan, what: &str, name: &str) -> bool {
     let id = |name: &str| {
-        scan.set
+        scan.files
             .items
             .iter()
             .find(|item| item.name == name)

@@ -1,18 +1,17 @@
 //! The loader's search rules and libglvnd's, on roots made for each case.
 
 use mesa_injector::settings::Settings;
-use mesa_scan::arch::Arch;
-use mesa_scan::check::check;
-use mesa_scan::layout::Layout;
-use mesa_scan::reason::Cause;
-use mesa_scan::scan::Sources;
-use mesa_scan::set::Role;
+use mesa_scan::commands::check::check;
+use mesa_scan::container::Cause;
+use mesa_scan::gl::Layout;
+use mesa_scan::gl::Role;
+use mesa_scan::loader::Arch;
 use rstest::rstest;
 use serde_json::json;
 
 use crate::elf::library;
 use crate::fixture::{
-    complaint, glibc, image, item, libdir, names, node, reasons, scan_of, vendor,
+    complaint, glibc, image, item, libdir, names, node, reasons, scan_of, sources, vendor,
 };
 
 #[rstest]
@@ -53,11 +52,11 @@ fn what_the_image_has_and_all_of_glibc_is_left_out() {
         &library("libdrm.so.2"),
     );
     let scan = scan_of(&node, &image, Layout::Files).unwrap();
-    assert!(scan.verdict.loads(), "{}", reasons(&scan));
+    assert!(scan.findings.loads(), "{}", reasons(&scan));
     assert!(!names(&scan).contains(&"libdrm.so.2"));
     assert!(!names(&scan).contains(&"libc.so.6"));
-    assert!(scan.set.present.contains_key("libdrm.so.2"));
-    assert!(scan.set.present.contains_key("libc.so.6"));
+    assert!(scan.files.present.contains_key("libdrm.so.2"));
+    assert!(scan.files.present.contains_key("libc.so.6"));
 }
 
 #[test]
@@ -74,9 +73,8 @@ fn a_version_that_the_image_lacks_is_named_with_what_it_has() {
         "{text}"
     );
     assert!(
-        scan.verdict
-            .reasons
-            .iter()
+        scan.findings
+            .fatal()
             .all(|reason| reason.cause == Cause::VersionMissing)
     );
 }
@@ -237,7 +235,11 @@ fn an_image_of_another_architecture_is_the_one_reason() {
         "{}",
         reasons(&scan)
     );
-    assert_eq!(scan.verdict.reasons[0].cause, Cause::Architecture);
+    assert!(
+        scan.findings
+            .fatal()
+            .all(|finding| finding.cause == Cause::Architecture)
+    );
 }
 
 #[rstest]
@@ -296,7 +298,7 @@ fn drivers_that_are_left_out_are_a_note(
     }
     let image = image(Arch::X86_64, true, 36);
     let scan = scan_of(&node, &image, Layout::Files).unwrap();
-    let sources = Sources::open(node.path(), Some(image.path())).unwrap();
+    let sources = sources(node.path(), image.path()).unwrap();
     let notes_without = |left_out: &str| {
         let mounts = scan.plan.mounts.iter();
         let mounts: Vec<_> = mounts
@@ -305,7 +307,11 @@ fn drivers_that_are_left_out_are_a_note(
         let settings = json!({"hostPaths": mounts}).to_string();
         let verdict = check(&sources, &Settings::from_json(&settings).unwrap()).unwrap();
         assert!(verdict.loads(), "{verdict:?}");
-        verdict.notes.join("\n")
+        verdict
+            .notes()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     let said = notes_without("no such file");
     assert!(!said.contains("of the node has"), "{said}");
@@ -325,12 +331,10 @@ fn a_relative_vendor_alone_is_none_and_beside_another_a_note() {
     let image = image(Arch::X86_64, true, 36);
     let both = scan_of(&node, &image, Layout::Files).unwrap();
     assert_eq!(reasons(&both), "");
-    assert!(
-        both.verdict
-            .notes
-            .iter()
-            .any(|note| note.contains("60_other.json: library_path is relative"))
-    );
+    assert!(both.findings.notes().any(|note| {
+        note.to_string()
+            .contains("60_other.json: library_path is relative")
+    }));
     std::fs::remove_file(node.at("/usr/share/glvnd/egl_vendor.d/50_mesa.json")).unwrap();
     let alone = scan_of(&node, &image, Layout::Files).unwrap();
     assert!(
@@ -438,7 +442,7 @@ fn what_the_node_lacks_is_a_reason(#[case] removed: &str, #[case] expected: &str
     let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
     assert!(reasons(&scan).contains(expected), "{}", reasons(&scan));
     // Without a GBM backend this is an older Mesa, whose DRI drivers do.
-    assert_eq!(scan.verdict.loads(), expected.is_empty());
+    assert_eq!(scan.findings.loads(), expected.is_empty());
 }
 
 #[test]
@@ -496,10 +500,10 @@ fn one_inode_under_many_names_is_counted_once() {
     std::fs::hard_link(dri.join("swrast_dri.so"), dri.join("zink_dri.so")).unwrap();
     std::os::unix::fs::symlink("swrast_dri.so", dri.join("iris_dri.so")).unwrap();
     let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
-    let sizes: u64 = scan.set.items.iter().map(|item| item.size).sum();
+    let sizes: u64 = scan.files.items.iter().map(|item| item.size).sum();
     let driver = std::fs::metadata(dri.join("swrast_dri.so")).unwrap().len();
-    assert_eq!(scan.set.total_size(), sizes - 2 * driver);
-    assert_eq!(scan.set.file_count(), scan.set.items.len() - 2);
+    assert_eq!(scan.files.total_size(), sizes - 2 * driver);
+    assert_eq!(scan.files.file_count(), scan.files.items.len() - 2);
 }
 
 #[test]
@@ -513,7 +517,10 @@ fn a_root_without_glibc_is_told_so() {
     let error = scan_of(&node(Arch::X86_64, true), &empty, Layout::Files)
         .err()
         .unwrap();
-    assert!(complaint(&error).starts_with("--image"), "{error:?}");
+    assert!(
+        complaint(&error).contains("is not a virt-launcher image"),
+        "{error:?}"
+    );
     glibc(&empty, Arch::X86_64, false, 36);
     assert!(scan_of(&node(Arch::X86_64, true), &empty, Layout::Files).is_ok());
 }

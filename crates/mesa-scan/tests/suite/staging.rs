@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mesa_scan::arch::Arch;
+use mesa_scan::loader::Arch;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -524,7 +524,7 @@ fn a_full_disk_leaves_the_old_generation_in_use() {
     };
     assert!(output.status.success(), "{}", said(&output));
     assert!(
-        said(&output).contains("no space left on the device, the set has 1.0 MB"),
+        said(&output).contains("no space left on the device, the files have 1.0 MB"),
         "{}",
         said(&output)
     );

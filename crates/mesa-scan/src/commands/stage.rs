@@ -1,0 +1,168 @@
+//! `mesa-scan stage`: copies of GL's files in a directory of generations, and the settings that mount the current one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use manifests::console::Failure;
+
+use super::scan::{self, ScanError};
+use super::sources::Sources;
+use crate::gl::Layout;
+use crate::output::{self, OutputError, Scan, Staged};
+use crate::staging::{self, Area, Generation, Label, Selinux, StagingError, label};
+
+/// What to stage where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The directory for the generations.
+    pub to: PathBuf,
+    /// What that directory is called on the node, where that is neither its path here nor its path below the root.
+    pub node_path: Option<String>,
+    /// How many old generations stay.
+    pub keep: Option<usize>,
+    /// Where labels for Node Feature Discovery go.
+    pub label: Option<PathBuf>,
+    /// Whether even what will not load is staged.
+    pub force: bool,
+    /// Whether the files are labelled for SELinux.
+    pub selinux: Selinux,
+    /// The node's proc file system.
+    pub proc: PathBuf,
+}
+
+/// Why nothing was staged. The generation that was current still is.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// Node or image.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// The settings.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The directory.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+}
+
+impl Failure for StageError {
+    fn fix(&self) -> Option<String> {
+        match self {
+            StageError::Scan(error) => error.fix(),
+            StageError::Output(error) => error.fix(),
+            StageError::Staging(error) => error.fix(),
+        }
+    }
+}
+
+/// Stages GL's files of a node for an image. `root` is the node's root as it was given.
+///
+/// # Errors
+/// Where something cannot be read or written. The generation that was current then still is.
+pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged, StageError> {
+    let node_path = match &options.node_path {
+        Some(path) => path.trim_end_matches('/').to_owned(),
+        None => on_node(&options.to, root)?,
+    };
+    let scan = scan::scan(
+        sources,
+        Layout::Staged,
+        &format!("{node_path}/{}", staging::CURRENT),
+    )?;
+    if !scan.findings.loads() && !options.force {
+        return refuse(options, scan);
+    }
+    let selector = match options.label {
+        Some(_) => label::selector(),
+        None => BTreeMap::new(),
+    };
+    let settings = output::settings(&scan.plan, &selector)?;
+
+    let size = scan.files.total_size();
+    let mut done = Vec::new();
+    let area = Area::open(&options.to).map_err(|error| error.with_size(size))?;
+    let selinux = Label::choose(options.selinux);
+    let progress = progress(size);
+    let node = sources.node().map_err(ScanError::from)?;
+    let generation = Generation::read(
+        node.tree(),
+        &scan.plan.files,
+        (node.arch, scan.files.minimal_glibc()),
+        &progress,
+    )?;
+    let built = area
+        .publish(&generation, selinux.as_ref(), &progress)
+        .map_err(|error| error.with_size(size))?;
+    progress.finish_and_clear();
+    done.push(match built {
+        true => format!("generation {} is current", generation.id),
+        false => format!("generation {} is current already", generation.id),
+    });
+    done.extend(selinux.and_then(|label| label.advice(&options.to)));
+    done.extend(not_root());
+    if let Some(keep) = options.keep {
+        for id in area.prune(keep, &generation.id, &options.proc)? {
+            done.push(format!("generation {id} is removed"));
+        }
+    }
+    if let Some(file) = &options.label {
+        label::write(file, scan.findings.loads(), &generation)?;
+    }
+    Ok(Staged {
+        findings: scan.findings,
+        generation: Some(generation.id),
+        settings,
+        done,
+    })
+}
+
+/// Nothing is staged that will not load: what is current may.
+fn refuse(options: &Options, scan: Scan) -> Result<Staged, StageError> {
+    let mut done = vec!["nothing is staged: it would not load".to_owned()];
+    if let Some(file) = &options.label
+        && !options.to.join(staging::CURRENT).exists()
+    {
+        label::write_not_ready(file)?;
+        done.push(format!(
+            "{} says that the node is not ready",
+            file.display()
+        ));
+    }
+    Ok(Staged {
+        findings: scan.findings,
+        generation: None,
+        settings: String::new(),
+        done,
+    })
+}
+
+/// What a directory is called on the node: below its root without the root.
+fn on_node(path: &Path, root: &Path) -> Result<String, StageError> {
+    let path = std::path::absolute(path).map_err(StagingError::io(path))?;
+    let root = std::path::absolute(root).map_err(StagingError::io(root))?;
+    let below = match path.strip_prefix(root) {
+        Ok(below) => Path::new("/").join(below),
+        Err(_) => path,
+    };
+    Ok(below.display().to_string())
+}
+
+/// Two passes over the bytes: reading what is there, copying it.
+fn progress(size: u64) -> ProgressBar {
+    let bar = ProgressBar::new(size.saturating_mul(2));
+    let style = ProgressStyle::with_template("{msg:8} {bar:40} {bytes}/{total_bytes} {eta}");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn not_root() -> Option<String> {
+    let user = rustix::process::geteuid();
+    (!user.is_root()).then(|| {
+        format!(
+            "the tree belongs to user {}, who can change what containers load; stage as root",
+            user.as_raw()
+        )
+    })
+}

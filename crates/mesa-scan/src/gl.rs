@@ -1,0 +1,16 @@
+//! GL: where it begins ([`entries`]), all that it loads ([`closure`]), what of it must be brought ([`files`]) and how
+//! ([`layout`]), and QEMU's own part of a display ([`qemu`]).
+
+pub mod closure;
+pub mod entries;
+pub mod files;
+pub mod layout;
+pub mod mesa_version;
+pub mod qemu;
+mod read_ahead;
+
+pub use closure::{Absent, Closure};
+pub use entries::Entries;
+pub use files::{GlFiles, Item, Role};
+pub use layout::{Layout, Mount, NoStaging, Placed, Plan};
+pub use read_ahead::GlReadAhead;

@@ -1,0 +1,35 @@
+//! What a scan reads of an image's files, so that a compressed layer is unpacked once.
+
+use crate::loader::Elf;
+use crate::tree::ReadSeek;
+use crate::tree::image::ReadAhead;
+
+/// Libraries as the loader reads them, and the texts of the loader, of libglvnd and of Mesa.
+#[derive(Debug, Clone, Copy)]
+pub struct GlReadAhead;
+
+/// The most bytes of a text: what is longer is refused when it is read.
+const MAX_TEXT: u64 = 64 * 1024;
+
+impl ReadAhead for GlReadAhead {
+    fn wants(&self, name: &str) -> bool {
+        is_text(name) || name.contains(".so")
+    }
+
+    fn read(&self, name: &str, file: &mut dyn ReadSeek) {
+        // What is wrong with a file is said when it is asked for, if it ever is.
+        if is_text(name) {
+            let _ = std::io::copy(
+                &mut std::io::Read::take(file, MAX_TEXT),
+                &mut std::io::sink(),
+            );
+        } else {
+            let _ = Elf::read(file);
+        }
+    }
+}
+
+/// Asked first: `ld.so.conf` looks like a library otherwise.
+fn is_text(name: &str) -> bool {
+    name.ends_with(".conf") || name.ends_with(".json")
+}

@@ -1,0 +1,92 @@
+//! Where the C library is, and so how a system lays out its libraries.
+
+use super::arch::Arch;
+use super::glibc;
+use super::search::{Library, Loader, LoaderError, Search};
+use crate::tree::{Tree, TreeError};
+
+/// How a distribution lays out its libraries.
+#[derive(Clone, Copy)]
+pub(super) enum Layout {
+    /// Debian: `/usr/lib/x86_64-linux-gnu`.
+    Multiarch,
+    /// Fedora and its kin: `/usr/lib64`.
+    Lib64,
+    /// Arch: `/usr/lib`.
+    Plain,
+}
+
+impl Layout {
+    /// The directories that the loader searches by default, each behind what of it is for newer processors.
+    pub(super) fn searched(self, arch: Arch, glibc: Option<glibc::Version>) -> Vec<String> {
+        let hwcaps = arch
+            .hwcaps()
+            .filter(|_| glibc >= Some(glibc::FIRST_WITH_HWCAPS));
+        let mut all = Vec::new();
+        for directory in self.directories(arch) {
+            all.extend(hwcaps.map(|hwcaps| format!("{directory}/glibc-hwcaps/{hwcaps}")));
+            all.push(directory);
+        }
+        all
+    }
+
+    fn directories(self, arch: Arch) -> Vec<String> {
+        let name = arch.multiarch();
+        match self {
+            Layout::Multiarch => vec![
+                format!("/lib/{name}"),
+                format!("/usr/lib/{name}"),
+                "/lib".to_owned(),
+                "/usr/lib".to_owned(),
+            ],
+            Layout::Lib64 => vec!["/lib64".to_owned(), "/usr/lib64".to_owned()],
+            Layout::Plain => vec!["/lib".to_owned(), "/usr/lib".to_owned()],
+        }
+    }
+}
+
+/// The C library tells architecture and layout: glibc searches by default where it is installed itself.
+///
+/// # Errors
+/// Where there is none, or the tree cannot be read.
+pub(super) fn find(tree: &dyn Tree) -> Result<(Layout, Library), LoaderError> {
+    for layout in [Layout::Multiarch, Layout::Lib64, Layout::Plain] {
+        for arch in Arch::ALL {
+            let own = if matches!(layout, Layout::Multiarch) {
+                2
+            } else {
+                usize::MAX
+            };
+            for directory in layout.directories(arch).into_iter().take(own) {
+                let probe = Loader::probe(tree, arch);
+                if let Some(Search::Found(libc)) =
+                    probe.at(tree, &format!("{directory}/libc.so.6"))?
+                {
+                    return Ok((layout, *libc));
+                }
+            }
+        }
+    }
+    Err(without_libc(tree)?)
+}
+
+/// Why there may be none.
+fn without_libc(tree: &dyn Tree) -> Result<LoaderError, TreeError> {
+    for (system, store) in [("NixOS", "/nix/store"), ("Guix System", "/gnu/store")] {
+        if tree
+            .lookup(store)?
+            .found()
+            .is_some_and(|entry| entry.is_directory())
+        {
+            return Ok(LoaderError::NoLibraryDirectory { system, store });
+        }
+    }
+    let libraries = tree.entries("/lib")?;
+    let mut musl = libraries
+        .into_iter()
+        .filter(|path| path.name().starts_with("ld-musl-"));
+    Ok(match musl.next() {
+        Some(loader) => LoaderError::Musl { loader },
+        None => LoaderError::NoLibc,
+    })
+}

@@ -1,0 +1,58 @@
+//! What the commands found and did, before it is written.
+
+use crate::container::Findings;
+use crate::gl::{GlFiles, Plan};
+use crate::loader::{Arch, Loader, glibc};
+use crate::tree::RealPath;
+
+/// A node's or an image's C library.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct System {
+    /// The architecture.
+    pub arch: Arch,
+    /// The newest glibc version that it has symbols of.
+    pub glibc: Option<glibc::Version>,
+    /// Where its libraries are.
+    pub library_directory: RealPath,
+}
+
+impl System {
+    /// That of a tree.
+    #[must_use]
+    pub fn of(loader: &Loader<'_>) -> Self {
+        System {
+            arch: loader.arch,
+            glibc: loader.glibc,
+            library_directory: loader.libdir.clone(),
+        }
+    }
+}
+
+/// All that a scan found.
+#[derive(Debug)]
+pub struct Scan {
+    /// The node.
+    pub node: System,
+    /// The image, where one was given.
+    pub image: Option<System>,
+    /// What must be mounted.
+    pub files: GlFiles,
+    /// How.
+    pub plan: Plan,
+    /// Whether GL will load, and what else there is to know.
+    pub findings: Findings,
+}
+
+/// What `stage` did.
+#[derive(Debug)]
+pub struct Staged {
+    /// Whether GL will load with it, and what else there is to know.
+    pub findings: Findings,
+    /// The generation that is current now; none where nothing was staged.
+    pub generation: Option<String>,
+    /// The settings that go with it; empty where nothing was staged.
+    pub settings: String,
+    /// What happened, a line each.
+    pub done: Vec<String>,
+}
