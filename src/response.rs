@@ -1,6 +1,6 @@
 //! What was decided, as Kubewarden's `ValidationResponse`.
 //!
-//! The SDK's type holds the mutated object as a parsed value, which would write the pod anew. Ours leaves room for the
+//! The SDK's type holds the mutated object as a parsed value, which would write the pod again. Ours leaves room for the
 //! pod's text behind its own members, and leaves out what is not there, which the policy server reads as null.
 
 use crate::decide::Outcome;

@@ -1,4 +1,4 @@
-//! How a pod is extended: nothing is written anew. An [`Edit`] holds texts to insert, each at a place in the original, and
+//! How a pod is extended: nothing is written again. An [`Edit`] holds texts to insert, each at a place in the original, and
 //! the original stays around them byte for byte. An edit can append to a list, add a missing key, give a `null` a
 //! value, which to Kubernetes is a missing key too, and write over an annotation.
 

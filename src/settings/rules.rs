@@ -40,6 +40,12 @@ const GLIBC: [&str; 18] = [
     "libutil",
 ];
 
+/// Whether a host path is what NixOS makes of its Mesa at boot: links into `/nix/store`, where all else is that it needs.
+pub(super) fn is_of_nixos(path: &CleanPath<'_>) -> bool {
+    let driver = CleanPath::new("/run/opengl-driver");
+    *path == driver || path.is_below(&driver)
+}
+
 /// What a host path has to do with a directory that is the node's alone, as in `inside /proc`.
 pub(super) fn node_only(path: &CleanPath<'_>) -> Option<String> {
     if *path == "/" {

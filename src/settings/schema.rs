@@ -182,6 +182,8 @@ fn sub_path(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<
 
 const OF_GLIBC: &str = "belongs to glibc, which must be the image's own; leave it out";
 
+const OF_NIXOS: &str = "is of NixOS, whose libraries need others in /nix/store, which is not supported; mount an image with Mesa in it (images)";
+
 /// A path on the node that a pod may be given.
 fn node_path(
     reader: &mut Reader,
@@ -190,7 +192,9 @@ fn node_path(
     kind: Option<HostPathType>,
 ) -> Option<CleanPath<'static>> {
     clean_path(reader, place, value, kind, |path| {
-        if let Some(what) = rules::node_only(path) {
+        if rules::is_of_nixos(path) {
+            Some(OF_NIXOS.into())
+        } else if let Some(what) = rules::node_only(path) {
             let problem =
                 format!("is {what}, which no pod is given; name the libraries themselves");
             Some(problem.into())

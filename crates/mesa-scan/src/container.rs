@@ -11,7 +11,7 @@ use mesa_injector::settings::HostPathType;
 
 use self::kubelet::Kubelet;
 use self::verdict::Running;
-use crate::gl::{GlFiles, entries};
+use crate::gl::{GlFiles, entry_points};
 use crate::loader::Loader;
 use crate::tree::{MountError, Overlay, RealPath, Tree, TreeError};
 
@@ -51,7 +51,7 @@ impl<'a> Container<'a> {
             source,
             launcher,
             overlay: Overlay::new(launcher.tree()),
-            drivers: entries::driver_directory(source)?,
+            drivers: entry_points::driver_directory(source)?,
         };
         let drivers = container.drivers.clone();
         let mut kubelet = Kubelet {

@@ -1,8 +1,8 @@
-//! GL: where it begins ([`entries`]), all that it loads ([`closure`]), what of it must be brought ([`files`]) and how
+//! GL: where it begins ([`entry_points`]), all that it loads ([`closure`]), what of it must be brought ([`files`]) and how
 //! ([`layout`]), and QEMU's own part of a display ([`qemu`]).
 
 pub mod closure;
-pub mod entries;
+pub mod entry_points;
 pub mod files;
 pub mod layout;
 pub mod mesa_version;
@@ -10,7 +10,7 @@ pub mod qemu;
 mod read_ahead;
 
 pub use closure::{Absent, Closure};
-pub use entries::Entries;
+pub use entry_points::EntryPoints;
 pub use files::{GlFiles, Item, Role};
-pub use layout::{Layout, Mount, NoStaging, Placed, Plan};
+pub use layout::{HostPath, Layout, NoStaging, Placed, Plan};
 pub use read_ahead::GlReadAhead;

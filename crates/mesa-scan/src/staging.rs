@@ -25,7 +25,7 @@ use crate::tree::TreeError;
 
 pub use area::{Area, CURRENT};
 pub use generation::Generation;
-pub use selinux::{Label, Selinux};
+pub use selinux::{Context, Selinux};
 
 /// Why nothing was staged. The generation that was current still is.
 #[derive(Debug, thiserror::Error)]

@@ -334,7 +334,7 @@ impl dyn Tree + '_ {
     ///
     /// # Errors
     /// What `lookup` says.
-    pub fn entries(&self, directory: &str) -> Result<Vec<RealPath>, TreeError> {
+    pub fn children(&self, directory: &str) -> Result<Vec<RealPath>, TreeError> {
         let Some(found) = self.lookup(directory)?.found() else {
             return Ok(Vec::new());
         };

@@ -1,8 +1,8 @@
 //! What a request costs: a fresh instance of the policy and a call of its `validate`, beside the same for a policy
 //! that does nothing. The machine cancels out of the ratio of the two.
 //!
-//! A fresh instance is made in two ways: *linked* anew from the compiled module, and *rehydrated* from a linked module,
-//! as the policy server does for each request. With `MAX_RATIO` set, a higher ratio for the launcher pod, linked anew,
+//! A fresh instance is made in two ways: *linked* afresh from the compiled module, and *rehydrated* from a linked module,
+//! as the policy server does for each request. With `MAX_RATIO` set, a higher ratio for the launcher pod, linked afresh,
 //! is an error: the other floor is so low that no policy which reads its request comes near it.
 //!
 //! The policy is `policy.wasm` of the repository, or `$POLICY_WASM`.

@@ -10,7 +10,7 @@ use super::scan::{self, ScanError};
 use super::sources::Sources;
 use crate::gl::Layout;
 use crate::output::{self, OutputError, Scan, Staged};
-use crate::staging::{self, Area, Generation, Label, Selinux, StagingError, label};
+use crate::staging::{self, Area, Context, Generation, Selinux, StagingError, label};
 
 /// What to stage where.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged
     let size = scan.files.total_size();
     let mut done = Vec::new();
     let area = Area::open(&options.to).map_err(|error| error.with_size(size))?;
-    let selinux = Label::choose(options.selinux);
+    let selinux = Context::choose(options.selinux);
     let progress = progress(size);
     let node = sources.node().map_err(ScanError::from)?;
     let generation = Generation::read(
@@ -98,7 +98,7 @@ pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged
         true => format!("generation {} is current", generation.id),
         false => format!("generation {} is current already", generation.id),
     });
-    done.extend(selinux.and_then(|label| label.advice(&options.to)));
+    done.extend(selinux.and_then(|context| context.advice(&options.to)));
     done.extend(not_root());
     if let Some(keep) = options.keep {
         for id in area.prune(keep, &generation.id, &options.proc)? {

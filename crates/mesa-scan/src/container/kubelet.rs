@@ -4,7 +4,7 @@ use mesa_injector::settings::HostPathType;
 use rustix::fs::StatVfsMountFlags;
 
 use super::finding::{Cause, Finding};
-use crate::gl::entries::VENDOR_DIRECTORY;
+use crate::gl::entry_points::VENDOR_DIRECTORY;
 use crate::loader::{Loader, Paths, Search};
 use crate::tree::{Entry, Kind, Lookup, Node, RealPath, Tree, TreeError, base_name};
 

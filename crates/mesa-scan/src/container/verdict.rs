@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use super::Container;
 use super::finding::{Cause, Finding};
-use crate::gl::entries::{BadVendor, VENDOR_DIRECTORY};
+use crate::gl::entry_points::{BadVendor, VENDOR_DIRECTORY};
 use crate::gl::qemu::{self, Qemu};
-use crate::gl::{Absent, Closure, Entries};
+use crate::gl::{Absent, Closure, EntryPoints};
 use crate::loader::elf::Requirement;
 use crate::loader::{Elf, Library, Loader, Paths, Search, glibc};
 use crate::tree::{FileId, RealPath, TreeError, base_name};
@@ -35,7 +35,7 @@ impl<'a> Running<'a> {
     /// # Errors
     /// Where node or image cannot be read.
     pub(super) fn judge(&self) -> Result<Vec<Finding>, TreeError> {
-        let entries = Entries::of(self.loader.tree(), &self.container.drivers)?;
+        let entries = EntryPoints::of(self.loader.tree(), &self.container.drivers)?;
         let qemu = Qemu::of(&self.loader)?;
         let mut names = entries.names(&self.loader)?;
         names.extend(qemu.modules.iter().map(ToString::to_string));
@@ -72,7 +72,7 @@ impl<'a> Running<'a> {
     fn missing_entries(
         &self,
         closure: &Closure,
-        entries: &Entries,
+        entries: &EntryPoints,
     ) -> Result<Vec<Finding>, TreeError> {
         let mut found: Vec<Finding> = entries.bad_vendors.iter().map(bad_vendor).collect();
         let known =
@@ -104,8 +104,8 @@ impl<'a> Running<'a> {
     }
 
     /// Mesa that has a GBM backend of its own loads that one; older Mesa loads DRI drivers.
-    fn drivers(&self, entries: &Entries) -> Result<Option<Finding>, TreeError> {
-        let node = Entries::of(self.container.source.tree(), &self.container.drivers)?;
+    fn drivers(&self, entries: &EntryPoints) -> Result<Option<Finding>, TreeError> {
+        let node = EntryPoints::of(self.container.source.tree(), &self.container.drivers)?;
         let drivers = &self.container.drivers;
         let (directory, of_node, there) = match node.gbm.is_empty() {
             false => ("gbm", node.gbm, &entries.gbm),
@@ -266,7 +266,7 @@ fn of_qemu(qemu: &Qemu) -> Vec<Finding> {
     found
 }
 
-fn relative_vendors(entries: &Entries) -> impl Iterator<Item = Finding> {
+fn relative_vendors(entries: &EntryPoints) -> impl Iterator<Item = Finding> {
     let relative = entries.vendors.iter().filter(|vendor| vendor.is_relative);
     relative.map(|vendor| {
         Finding::note(

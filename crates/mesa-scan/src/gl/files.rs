@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesa_injector::path::CleanPath;
 
 use super::closure::{Absent, Closure};
-use super::entries::{self, BadVendor, Entries};
+use super::entry_points::{self, BadVendor, EntryPoints};
 use crate::loader::{Elf, Library, Loader, Paths, Search, glibc};
 use crate::tree::{FileId, RealPath, TreeError, base_name};
 
@@ -74,8 +74,8 @@ impl GlFiles {
     /// # Errors
     /// Where node or image cannot be read.
     pub fn work_out(node: &Loader<'_>, image: Option<&Loader<'_>>) -> Result<Self, TreeError> {
-        let drivers = entries::driver_directory(node)?;
-        let entries = Entries::of(node.tree(), &drivers)?;
+        let drivers = entry_points::driver_directory(node)?;
+        let entries = EntryPoints::of(node.tree(), &drivers)?;
         let mut files = GlFiles {
             items: Vec::new(),
             present: BTreeMap::new(),
@@ -188,7 +188,7 @@ fn path_in(image: &Loader<'_>, name: &str) -> Result<Option<String>, TreeError> 
 }
 
 fn library_item(
-    entries: &Entries,
+    entries: &EntryPoints,
     name: &str,
     library: Library,
     libdir: &RealPath,

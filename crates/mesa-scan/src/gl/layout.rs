@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesa_injector::settings::{HostPathType, derived_name};
 
-use super::entries::{DRIRC_DIRECTORY, VENDOR_DIRECTORY};
+use super::entry_points::{DRIRC_DIRECTORY, VENDOR_DIRECTORY};
 use super::files::{GlFiles, Item, Role};
 use crate::loader::{Arch, Loader, glibc};
 
@@ -21,7 +21,7 @@ pub enum Layout {
 /// A host path and where the container gets it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Mount {
+pub struct HostPath {
     /// The volume's name.
     pub name: String,
     /// On the node.
@@ -43,7 +43,7 @@ pub struct Plan {
     /// Which way.
     pub layout: Layout,
     /// What the pod gets.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<HostPath>,
     /// Where each file appears in the container.
     pub files: Vec<Placed>,
 }
@@ -88,7 +88,7 @@ impl Plan {
     #[must_use]
     pub fn files(files: &GlFiles) -> Self {
         let mut names = Names::default();
-        let mount = |item: &Item| Mount {
+        let mount = |item: &Item| HostPath {
             name: names.unique(&item.name),
             path: item.node_path.to_string(),
             kind: HostPathType::File,
@@ -138,7 +138,7 @@ impl Plan {
                         staged: staged.clone(),
                         ..Placed::new(item, item.container_path.clone())
                     });
-                    single.push(Mount {
+                    single.push(HostPath {
                         name,
                         path: format!("{base}/{staged}"),
                         kind: HostPathType::File,
@@ -157,9 +157,9 @@ impl Plan {
             }
             directories.insert(directory_of(item.role), directory);
         }
-        let mut mounts: Vec<Mount> = directories
+        let mut mounts: Vec<HostPath> = directories
             .into_iter()
-            .map(|(kind, mount_path)| Mount {
+            .map(|(kind, mount_path)| HostPath {
                 name: names.unique(kind),
                 path: format!("{base}/{kind}"),
                 kind: HostPathType::Directory,

@@ -93,7 +93,7 @@ impl Configuration<'_> {
         if !name.contains('*') {
             return self.file(&pattern);
         }
-        for path in self.tree.entries(directory)? {
+        for path in self.tree.children(directory)? {
             if !path.name().starts_with('.') && matches_glob(name, path.name()) {
                 self.file(path.as_str())?;
             }

@@ -7,7 +7,7 @@ use crate::tree::{Tree, TreeError};
 
 /// How a distribution lays out its libraries.
 #[derive(Clone, Copy)]
-pub(super) enum Layout {
+pub(super) enum Libdirs {
     /// Debian: `/usr/lib/x86_64-linux-gnu`.
     Multiarch,
     /// Fedora and its kin: `/usr/lib64`.
@@ -16,7 +16,7 @@ pub(super) enum Layout {
     Plain,
 }
 
-impl Layout {
+impl Libdirs {
     /// The directories that the loader searches by default, each behind what of it is for newer processors.
     pub(super) fn searched(self, arch: Arch, glibc: Option<glibc::Version>) -> Vec<String> {
         let hwcaps = arch
@@ -33,14 +33,14 @@ impl Layout {
     fn directories(self, arch: Arch) -> Vec<String> {
         let name = arch.multiarch();
         match self {
-            Layout::Multiarch => vec![
+            Libdirs::Multiarch => vec![
                 format!("/lib/{name}"),
                 format!("/usr/lib/{name}"),
                 "/lib".to_owned(),
                 "/usr/lib".to_owned(),
             ],
-            Layout::Lib64 => vec!["/lib64".to_owned(), "/usr/lib64".to_owned()],
-            Layout::Plain => vec!["/lib".to_owned(), "/usr/lib".to_owned()],
+            Libdirs::Lib64 => vec!["/lib64".to_owned(), "/usr/lib64".to_owned()],
+            Libdirs::Plain => vec!["/lib".to_owned(), "/usr/lib".to_owned()],
         }
     }
 }
@@ -49,20 +49,20 @@ impl Layout {
 ///
 /// # Errors
 /// Where there is none, or the tree cannot be read.
-pub(super) fn find(tree: &dyn Tree) -> Result<(Layout, Library), LoaderError> {
-    for layout in [Layout::Multiarch, Layout::Lib64, Layout::Plain] {
+pub(super) fn find(tree: &dyn Tree) -> Result<(Libdirs, Library), LoaderError> {
+    for libdirs in [Libdirs::Multiarch, Libdirs::Lib64, Libdirs::Plain] {
         for arch in Arch::ALL {
-            let own = if matches!(layout, Layout::Multiarch) {
+            let own = if matches!(libdirs, Libdirs::Multiarch) {
                 2
             } else {
                 usize::MAX
             };
-            for directory in layout.directories(arch).into_iter().take(own) {
+            for directory in libdirs.directories(arch).into_iter().take(own) {
                 let probe = Loader::probe(tree, arch);
                 if let Some(Search::Found(libc)) =
                     probe.at(tree, &format!("{directory}/libc.so.6"))?
                 {
-                    return Ok((layout, *libc));
+                    return Ok((libdirs, *libc));
                 }
             }
         }
@@ -81,7 +81,7 @@ fn without_libc(tree: &dyn Tree) -> Result<LoaderError, TreeError> {
             return Ok(LoaderError::NoLibraryDirectory { system, store });
         }
     }
-    let libraries = tree.entries("/lib")?;
+    let libraries = tree.children("/lib")?;
     let mut musl = libraries
         .into_iter()
         .filter(|path| path.name().starts_with("ld-musl-"));

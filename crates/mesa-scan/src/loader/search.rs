@@ -117,7 +117,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// Where there is no glibc or `ld.so.conf` cannot be read.
     pub fn of(tree: &'a dyn Tree) -> Result<Self, LoaderError> {
-        let (layout, libc) = libc::find(tree)?;
+        let (libdirs, libc) = libc::find(tree)?;
         let glibc = glibc::Version::of_library(&libc.elf);
         Ok(Loader {
             tree,
@@ -126,7 +126,7 @@ impl<'a> Loader<'a> {
             glibc,
             libdir: libc.path.parent(),
             configured: conf::directories(tree)?,
-            defaults: layout.searched(libc.elf.arch, glibc),
+            defaults: libdirs.searched(libc.elf.arch, glibc),
         })
     }
 

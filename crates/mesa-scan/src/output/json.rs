@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{OutputError, Scan, Staged, System};
 use crate::container::Findings;
-use crate::gl::{Item, Layout, Mount};
+use crate::gl::{HostPath, Item, Layout};
 use crate::loader::glibc;
 
 /// The version of these objects. What is added later does not change it.
@@ -45,7 +45,7 @@ pub fn scan(scan: &Scan) -> Result<String, OutputError> {
         files: usize,
         bytes: u64,
         layout: Layout,
-        mounts: &'a [Mount],
+        mounts: &'a [HostPath],
         items: &'a [Item],
         /// What the image has: name and path.
         present: &'a BTreeMap<String, String>,

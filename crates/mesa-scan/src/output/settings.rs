@@ -6,12 +6,12 @@ use mesa_injector::settings::Settings;
 use serde::Serialize;
 
 use super::OutputError;
-use crate::gl::{Mount, Plan};
+use crate::gl::{HostPath, Plan};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Written<'a> {
-    host_paths: &'a [Mount],
+    host_paths: &'a [HostPath],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     node_selector: &'a BTreeMap<String, String>,
 }

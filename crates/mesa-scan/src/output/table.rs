@@ -9,7 +9,7 @@ use manifests::printable;
 use super::{Scan, System};
 use crate::container::Findings;
 use crate::gl::files::size_of;
-use crate::gl::{Item, Layout, Mount, Role};
+use crate::gl::{HostPath, Item, Layout, Role};
 use crate::text::human_size;
 
 const HEAD: Style = Style::new().bold();
@@ -125,7 +125,7 @@ fn present(out: &mut dyn Write, present: &BTreeMap<String, String>) -> io::Resul
     Ok(())
 }
 
-fn staged(out: &mut dyn Write, mounts: &[Mount]) -> io::Result<()> {
+fn staged(out: &mut dyn Write, mounts: &[HostPath]) -> io::Result<()> {
     writeln!(out, "\n{HEAD}Mounts{HEAD:#}")?;
     for mount in mounts {
         writeln!(

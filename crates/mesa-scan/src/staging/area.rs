@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, StatVfsMountFlags};
 
 use super::generation::{Generation, make_directory, sync_directory};
-use super::selinux::Label;
+use super::selinux::Context;
 use super::{StagingError, in_use};
 
 /// The link to the generation that new containers get.
@@ -63,14 +63,14 @@ impl Area {
     pub fn publish(
         &self,
         generation: &Generation<'_>,
-        label: Option<&Label>,
+        context: Option<&Context>,
         progress: &ProgressBar,
     ) -> Result<bool, StagingError> {
         let place = self.generations.join(&generation.id);
         let there = generation.is_at(&place);
         if !there {
             let new = self.generations.join(NEW);
-            let written = generation.write(&new, label, progress);
+            let written = generation.write(&new, context, progress);
             if let Err(error) = written {
                 // What cannot be removed now will be by the next run.
                 let _ = fs::remove_dir_all(&new);

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use super::StagingError;
-use super::selinux::Label;
+use super::selinux::Context;
 use crate::gl::mesa_version::Finder;
 use crate::gl::{Item, Placed, Role};
 use crate::loader::{Arch, glibc};
@@ -31,10 +31,10 @@ pub struct Generation<'a> {
     manifest: Manifest,
     tree: &'a dyn Tree,
     /// Where to copy each file from, in the manifest's order.
-    sources: Vec<Source>,
+    originals: Vec<Original>,
 }
 
-struct Source {
+struct Original {
     path: RealPath,
     id: FileId,
 }
@@ -49,13 +49,13 @@ pub(super) struct Manifest {
     pub(super) mesa: Option<String>,
     /// The oldest glibc that all of it can load with.
     pub(super) minimal_glibc: Option<glibc::Version>,
-    pub(super) files: Vec<Staged>,
+    pub(super) files: Vec<StagedFile>,
 }
 
 /// A file of a generation.
 #[derive(Debug, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Staged {
+pub(super) struct StagedFile {
     /// Below the generation.
     pub(super) path: String,
     pub(super) size: u64,
@@ -83,20 +83,20 @@ impl<'a> Generation<'a> {
         let mut files = BTreeMap::new();
         for placed in placed {
             let item = &placed.item;
-            let staged = Staged {
+            let staged = StagedFile {
                 path: placed.staged.clone(),
                 size: item.size,
                 sha256: sums.of(tree, item, progress)?,
                 source: item.node_path.to_string(),
                 build_id: item.elf.as_ref().and_then(|elf| elf.build_id.clone()),
             };
-            let source = Source {
+            let original = Original {
                 path: item.real_path.clone(),
                 id: item.id,
             };
-            files.insert(placed.staged.clone(), (staged, source));
+            files.insert(placed.staged.clone(), (staged, original));
         }
-        let (files, sources): (Vec<Staged>, Vec<Source>) = files.into_values().unzip();
+        let (files, originals): (Vec<StagedFile>, Vec<Original>) = files.into_values().unzip();
         let id = content_id(&files);
         Ok(Generation {
             manifest: Manifest {
@@ -108,7 +108,7 @@ impl<'a> Generation<'a> {
             },
             id,
             tree,
-            sources,
+            originals,
         })
     }
 
@@ -133,32 +133,32 @@ impl<'a> Generation<'a> {
     pub(super) fn write(
         &self,
         directory: &Path,
-        label: Option<&Label>,
+        context: Option<&Context>,
         progress: &ProgressBar,
     ) -> Result<(), StagingError> {
         progress.set_message("copying");
-        make_directory(directory, label)?;
+        make_directory(directory, context)?;
         let mut copies: BTreeMap<FileId, PathBuf> = BTreeMap::new();
-        for (file, source) in self.manifest.files.iter().zip(&self.sources) {
+        for (file, original) in self.manifest.files.iter().zip(&self.originals) {
             let to = directory.join(&file.path);
             if let Some(parent) = to.parent()
                 && !parent.is_dir()
             {
-                make_directory(parent, label)?;
+                make_directory(parent, context)?;
             }
-            match copies.get(&source.id) {
+            match copies.get(&original.id) {
                 Some(copy) => fs::hard_link(copy, &to).map_err(StagingError::io(&to))?,
                 None => {
-                    self.copy(&source.path, &to, progress)?;
+                    self.copy(&original.path, &to, progress)?;
                     let copied =
                         sum_of_file(&to, &ProgressBar::hidden()).map_err(StagingError::io(&to))?;
                     if copied != file.sha256 {
-                        return Err(StagingError::Changed(source.path.to_string()));
+                        return Err(StagingError::Changed(original.path.to_string()));
                     }
-                    copies.insert(source.id, to.clone());
+                    copies.insert(original.id, to.clone());
                 }
             }
-            label.inspect(|label| label.apply(&to));
+            context.inspect(|context| context.apply(&to));
         }
         let manifest = directory.join(MANIFEST);
         create(&manifest)
@@ -167,7 +167,7 @@ impl<'a> Generation<'a> {
                 file.sync_all()
             })
             .map_err(StagingError::io(&manifest))?;
-        label.inspect(|label| label.apply(&manifest));
+        context.inspect(|context| context.apply(&manifest));
         for entry in fs::read_dir(directory).map_err(StagingError::io(directory))? {
             let path = entry.map_err(StagingError::io(directory))?.path();
             if path.is_dir() {
@@ -235,7 +235,7 @@ impl Sums {
 }
 
 /// The same files with the same bytes have the same id, wherever they come from.
-fn content_id(files: &[Staged]) -> String {
+fn content_id(files: &[StagedFile]) -> String {
     let mut hash = Sha256::new();
     for file in files {
         hash.update(format!("{} {}\n", file.sha256, file.path));
@@ -281,13 +281,13 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// A new directory that all may read and only its owner may write, whatever the umask.
-pub(super) fn make_directory(path: &Path, label: Option<&Label>) -> Result<(), StagingError> {
+pub(super) fn make_directory(path: &Path, context: Option<&Context>) -> Result<(), StagingError> {
     let make = || {
         DirBuilder::new().mode(0o755).create(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))
     };
     make().map_err(StagingError::io(path))?;
-    label.inspect(|label| label.apply(path));
+    context.inspect(|context| context.apply(path));
     Ok(())
 }
 

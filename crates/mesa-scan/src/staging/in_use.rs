@@ -40,7 +40,7 @@ pub(super) fn in_use(proc: &Path, ids: &[String]) -> Result<BTreeSet<String>, St
     if processes == 0 {
         let none = io::Error::new(
             io::ErrorKind::NotFound,
-            "no process there; --proc must be the node's /proc",
+            "no process there, so this is not the node's proc file system",
         );
         return Err(StagingError::io(proc)(none));
     }

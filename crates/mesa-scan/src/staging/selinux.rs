@@ -1,4 +1,4 @@
-//! The SELinux label without which containers may not read a directory outside of `/usr`.
+//! The SELinux context without which containers may not read a directory outside of `/usr`.
 
 use std::cell::RefCell;
 use std::fs;
@@ -8,7 +8,7 @@ use rustix::fs::XattrFlags;
 
 const ENFORCE: &str = "/sys/fs/selinux/enforce";
 const ATTRIBUTE: &str = "security.selinux";
-const CONTEXT: &[u8] = b"system_u:object_r:container_file_t:s0\0";
+const CONTAINER_FILE: &[u8] = b"system_u:object_r:container_file_t:s0\0";
 const TYPE: &str = "container_file_t";
 
 /// Whether the staged files get an SELinux label.
@@ -22,15 +22,15 @@ pub enum Selinux {
     Never,
 }
 
-/// A label that files get.
+/// The context that files get.
 #[derive(Debug)]
-pub struct Label {
+pub struct Context {
     /// What the system said when a file could not be labelled.
     refused: RefCell<Option<String>>,
 }
 
-impl Label {
-    /// The label, where there is to be one.
+impl Context {
+    /// The context, where there is to be one.
     #[must_use]
     pub fn choose(selinux: Selinux) -> Option<Self> {
         let wanted = match selinux {
@@ -38,14 +38,16 @@ impl Label {
             Selinux::Never => false,
             Selinux::Auto => fs::read_to_string(ENFORCE).is_ok_and(|text| text.trim() == "1"),
         };
-        wanted.then(|| Label {
+        wanted.then(|| Context {
             refused: RefCell::new(None),
         })
     }
 
     /// Labels a file or directory. What fails is said once, with the command that does it.
     pub(super) fn apply(&self, path: &Path) {
-        if let Err(error) = rustix::fs::lsetxattr(path, ATTRIBUTE, CONTEXT, XattrFlags::empty()) {
+        if let Err(error) =
+            rustix::fs::lsetxattr(path, ATTRIBUTE, CONTAINER_FILE, XattrFlags::empty())
+        {
             self.refused.borrow_mut().get_or_insert(error.to_string());
         }
     }

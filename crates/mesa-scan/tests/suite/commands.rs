@@ -8,6 +8,7 @@ use mesa_scan::loader::Arch;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::archives::{Form, Layer, Layout, Packing, write};
 use crate::fixture::{Root, image, node};
 
 fn mesa_scan() -> Command {
@@ -424,5 +425,176 @@ fn what_cannot_be_written_is_an_error() {
     assert_eq!(
         said,
         "error: cannot write to standard output\n  caused by: No space left on device (os error 28)\n"
+    );
+}
+
+/// `--root` takes an image as `--image` does.
+#[test]
+fn the_root_of_a_node_may_be_an_archive() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, false, 36));
+    let directory = tempfile::tempdir().unwrap();
+    let archive = |name: &str, root: &Root| {
+        let layer = Layer::tree(root.path()).bytes();
+        let directory = directory.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        write(&directory, Form::OciArchive, Packing::Gzip, vec![layer])
+    };
+    let (node_archive, image_archive) = (archive("node", &node), archive("image", &image));
+    let of = |root: &Path, image: &Path, arguments: &[&str]| {
+        let mut command = mesa_scan();
+        command
+            .args(arguments)
+            .arg("--root")
+            .arg(root)
+            .arg("--image")
+            .arg(image);
+        stdout(&mut command, 0)
+    };
+    for output in ["table", "settings", "policy", "json"] {
+        for layout in ["files", "staged"] {
+            let arguments = ["scan", "--layout", layout, "-o", output];
+            assert_eq!(
+                of(&node_archive, &image_archive, &arguments),
+                of(node.path(), image.path(), &arguments),
+            );
+        }
+    }
+    let settings = directory.path().join("settings.json");
+    fs::write(
+        &settings,
+        of(&node_archive, &image_archive, &["scan", "-o", "settings"]),
+    )
+    .unwrap();
+    let arguments = [
+        "check",
+        "-o",
+        "json",
+        "--settings",
+        settings.to_str().unwrap(),
+    ];
+    assert_eq!(
+        of(&node_archive, &image_archive, &arguments),
+        of(node.path(), image.path(), &arguments),
+    );
+    // The same bytes are the same generation, wherever they come from.
+    let staged = |root: &Path, to: &str| {
+        let to = directory.path().join(to);
+        let arguments = [
+            "stage",
+            "-o",
+            "json",
+            "--node-path",
+            "/mesa",
+            "--to",
+            to.to_str().unwrap(),
+        ];
+        let said: Value = serde_json::from_str(&of(root, &image_archive, &arguments)).unwrap();
+        assert_eq!(said["version"], 1);
+        assert_eq!(
+            said["settings"]["hostPaths"][0]["path"],
+            "/mesa/current/dri"
+        );
+        said["generation"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        staged(&node_archive, "from-archive"),
+        staged(node.path(), "from-directory")
+    );
+}
+
+#[test]
+fn which_image_is_meant_is_asked_with_the_flags_that_say_it() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    let mut layout = Layout::default();
+    let layer = layout.layer(&Layer::tree(image.path()).bytes());
+    let mut images = Vec::new();
+    for variant in ["v2", "v3"] {
+        let platform = format!("linux/amd64/{variant}");
+        let manifest = layout.manifest(&platform, std::slice::from_ref(&layer));
+        images.push(Layout::tag(Layout::platform(manifest, &platform), variant));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let archive = layout.write(directory.path(), &images, false);
+    let command = |arguments: &[&str]| {
+        let mut command = mesa_scan();
+        command.args(["scan", "--root"]).arg(node.path());
+        command.arg("--image").arg(&archive).args(arguments);
+        command
+    };
+    let said = stderr(&mut command(&[]), 2);
+    assert!(
+        said.contains("2 images where one is looked at: v2 linux/amd64/v2 sha256:"),
+        "{said}"
+    );
+    assert!(
+        said.contains("fix: choose one by its tag or platform, with --tag or --platform"),
+        "{said}"
+    );
+    stdout(&mut command(&["--tag", "v3"]), 0);
+    stdout(&mut command(&["--platform", "linux/amd64/v3"]), 0);
+    let said = stderr(&mut command(&["--platform", "linux/s390x"]), 2);
+    assert!(
+        said.contains("holds no image for linux/s390x: v2 linux/amd64/v2"),
+        "{said}"
+    );
+    let mut as_root = mesa_scan();
+    as_root.arg("scan").arg("--root").arg(&archive);
+    let said = stderr(&mut as_root, 2);
+    assert!(said.contains("with --root-tag or --platform"), "{said}");
+}
+
+/// Systems whose libraries are in no library directory, and those of another C library.
+#[rstest]
+#[case::nixos(
+    "/nix/store/a-glibc/lib/libc.so.6",
+    "NixOS keeps its libraries in /nix/store and has no library directory: such systems are not supported"
+)]
+#[case::guix(
+    "/gnu/store/a-glibc/lib/libc.so.6",
+    "Guix System keeps its libraries in /gnu/store"
+)]
+#[case::musl(
+    "/lib/ld-musl-x86_64.so.1",
+    "/lib/ld-musl-x86_64.so.1 is the loader of musl"
+)]
+fn what_is_not_supported_is_said_with_what_to_do(#[case] file: &str, #[case] expected: &str) {
+    let (unsupported, image) = (Root::new(), image(Arch::X86_64, true, 36));
+    unsupported
+        .file(file, "")
+        .link("/run/opengl-driver", "/nix/store/b-mesa");
+    let said = stderr(&mut scan(&unsupported, &image), 2);
+    assert!(said.contains(expected), "{said}");
+    assert!(
+        said.contains("fix: take Mesa from an image of Debian, Fedora or CentOS Stream"),
+        "{said}"
+    );
+}
+
+/// What check finds of the mounts, scan finds of those that it suggests.
+#[test]
+fn a_file_that_qemu_may_not_read_is_found_by_scan_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    let path = node.at("/usr/lib/x86_64-linux-gnu/libdrm.so.2");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
+    let said = stdout(&mut scan(&node, &image), 1);
+    assert!(said.contains("libdrm.so.2 has mode 0640"), "{said}");
+    // Copies are readable by all.
+    stdout(scan(&node, &image).args(["--layout", "staged"]), 0);
+}
+
+#[test]
+fn a_mount_point_that_cannot_be_made_is_a_finding_of_scan() {
+    let (node, image) = (node(Arch::X86_64, true), image(Arch::X86_64, true, 36));
+    image.file("/usr/share/drirc.d", "a file");
+    let said = stdout(&mut scan(&node, &image), 1);
+    assert!(
+        said.contains("/usr/share/drirc.d is a file in the image"),
+        "{said}"
+    );
+    let said = stdout(scan(&node, &image).args(["--layout", "staged"]), 1);
+    assert!(
+        said.contains("the image has a file there, and a directory cannot be mounted over it"),
+        "{said}"
     );
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use mesa_scan::container::Cause;
 use mesa_scan::gl::Layout;
 use mesa_scan::gl::Role;
-use mesa_scan::gl::entries::LIBRARIES;
+use mesa_scan::gl::entry_points::LIBRARIES;
 use mesa_scan::output::Scan;
 use rstest::rstest;
 

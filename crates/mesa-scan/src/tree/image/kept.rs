@@ -82,11 +82,11 @@ impl Kept {
     }
 
     /// The file of `size` bytes; `stored` opens it in its layer.
-    pub(super) fn open<S>(&self, size: u64, stored: S) -> File<S>
+    pub(super) fn open<S>(&self, size: u64, stored: S) -> KeptFile<S>
     where
         S: Fn(usize, u64) -> io::Result<Window>,
     {
-        File {
+        KeptFile {
             kept: self.clone(),
             size,
             position: 0,
@@ -97,7 +97,7 @@ impl Kept {
 }
 
 /// A file of which parts are kept.
-pub(super) struct File<S> {
+pub(super) struct KeptFile<S> {
     kept: Kept,
     size: u64,
     position: u64,
@@ -105,7 +105,7 @@ pub(super) struct File<S> {
     opened: Option<Window>,
 }
 
-impl<S: Fn(usize, u64) -> io::Result<Window>> File<S> {
+impl<S: Fn(usize, u64) -> io::Result<Window>> KeptFile<S> {
     fn read_rest(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.kept.rest {
             Rest::Zeros => {
@@ -124,7 +124,7 @@ impl<S: Fn(usize, u64) -> io::Result<Window>> File<S> {
     }
 }
 
-impl<S: Fn(usize, u64) -> io::Result<Window>> Read for File<S> {
+impl<S: Fn(usize, u64) -> io::Result<Window>> Read for KeptFile<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let position = self.position;
         let pieces = Rc::clone(&self.kept.pieces);
@@ -151,7 +151,7 @@ impl<S: Fn(usize, u64) -> io::Result<Window>> Read for File<S> {
     }
 }
 
-impl<S> Seek for File<S> {
+impl<S> Seek for KeptFile<S> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let position = match to {
             SeekFrom::Start(position) => Some(position),

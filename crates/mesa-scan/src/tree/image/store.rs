@@ -20,14 +20,14 @@ pub(super) enum Store {
     /// The members of a tar file.
     Tar {
         path: PathBuf,
-        members: BTreeMap<String, Member>,
+        members: BTreeMap<String, Part>,
         bytes: Window,
     },
     /// The files below a directory.
     Directory(Directory),
 }
 
-pub(super) enum Member {
+pub(super) enum Part {
     Bytes(Window),
     Link(String),
 }
@@ -84,8 +84,8 @@ impl Store {
                 let mut name = name.to_owned();
                 for _ in 0..MAX_LINKS {
                     match members.get(&name) {
-                        Some(Member::Bytes(window)) => return Ok(window.clone()),
-                        Some(Member::Link(target)) => name.clone_from(target),
+                        Some(Part::Bytes(window)) => return Ok(window.clone()),
+                        Some(Part::Link(target)) => name.clone_from(target),
                         None => break,
                     }
                 }
@@ -163,7 +163,7 @@ pub(super) fn brief(name: &str) -> String {
     }
 }
 
-fn members_of(path: &Path, archive: &Window) -> Result<BTreeMap<String, Member>, TreeError> {
+fn members_of(path: &Path, archive: &Window) -> Result<BTreeMap<String, Part>, TreeError> {
     let shown = &path.display();
     let bad = |error: &io::Error| {
         // The tar library quotes what it read, which may be any bytes.
@@ -184,7 +184,7 @@ fn members_of(path: &Path, archive: &Window) -> Result<BTreeMap<String, Member>,
         let member = match entry.header().entry_type() {
             tar::EntryType::Regular => {
                 let part = archive.part(entry.raw_file_position(), entry.size());
-                Member::Bytes(part.ok_or_else(|| {
+                Part::Bytes(part.ok_or_else(|| {
                     TreeError::invalid(
                         shown,
                         format_args!("ends in the middle of {}", brief(&name)),
@@ -194,9 +194,9 @@ fn members_of(path: &Path, archive: &Window) -> Result<BTreeMap<String, Member>,
             }
             tar::EntryType::Symlink => {
                 let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-                Member::Link(clean(&format!("{directory}/{link}")))
+                Part::Link(clean(&format!("{directory}/{link}")))
             }
-            tar::EntryType::Link => Member::Link(clean(&link)),
+            tar::EntryType::Link => Part::Link(clean(&link)),
             _ => return Ok(()),
         };
         members.insert(name, member);

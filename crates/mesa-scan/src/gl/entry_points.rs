@@ -31,7 +31,7 @@ const MAX_VENDOR: u64 = 64 * 1024;
 
 /// What a tree offers to begin with.
 #[derive(Debug, Default)]
-pub struct Entries {
+pub struct EntryPoints {
     /// The vendors in libglvnd's order.
     pub vendors: Vec<Vendor>,
     /// What is wrong with the other vendor JSON files.
@@ -77,22 +77,22 @@ struct Icd {
     library_path: String,
 }
 
-impl Entries {
+impl EntryPoints {
     /// Finds the entries of a tree, with drivers in `drivers`' `dri/` and `gbm/`.
     ///
     /// # Errors
     /// Where the tree cannot be read.
     pub fn of(tree: &dyn Tree, drivers: &RealPath) -> Result<Self, TreeError> {
         let files = |directory: &str, suffix: &str| -> Result<Vec<RealPath>, TreeError> {
-            let mut files = tree.entries(directory)?;
+            let mut files = tree.children(directory)?;
             files.retain(|path| path.name().ends_with(suffix));
             Ok(files)
         };
-        let mut entries = Entries {
+        let mut entries = EntryPoints {
             dri: files(&format!("{drivers}/dri"), "_dri.so")?,
             gbm: files(&format!("{drivers}/gbm"), ".so")?,
             drirc: files(DRIRC_DIRECTORY, ".conf")?,
-            ..Entries::default()
+            ..EntryPoints::default()
         };
         for directory in VENDOR_DIRECTORIES {
             for json in files(directory, ".json")? {
