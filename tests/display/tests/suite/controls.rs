@@ -151,10 +151,9 @@ fn whichever_file_is_left_out_the_check_knows_whether_qemu_paints(
                 "gbm" | "egl_vendor.d" => directory,
                 _ => name,
             };
-            let findings = verdict["findings"].as_array().unwrap().iter();
-            let mut fatal = findings.filter(|finding| finding["severity"] == "fatal");
+            // One of several drivers is a note.
             assert!(
-                fatal.any(|finding| finding.to_string().contains(named)),
+                verdict["findings"].to_string().contains(named),
                 "{path}: {verdict}"
             );
         }
