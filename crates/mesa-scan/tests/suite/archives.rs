@@ -666,11 +666,17 @@ fn an_index_is_resolved_as_a_runtime_does(
     #[case] expected: &str,
     #[values(false, true)] nested: bool,
     #[values(false, true)] in_archive: bool,
+    #[values(false, true)] names_its_variant: bool,
 ) {
     let mut layout = Layout::default();
     let mut images: Vec<Value> = Vec::new();
     for platform in platforms {
-        let image = named(&mut layout, platform, platform);
+        // Few images name their variant in their configuration.
+        let own: Vec<&str> = platform
+            .split('/')
+            .take(if names_its_variant { 3 } else { 2 })
+            .collect();
+        let image = named(&mut layout, platform, &own.join("/"));
         images.push(Layout::platform(image, platform));
     }
     if nested {

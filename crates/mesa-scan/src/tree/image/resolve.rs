@@ -72,6 +72,20 @@ impl Platform {
         }
     }
 
+    /// Few images name their variant themselves; an index that has them by variant does.
+    fn with_variant_of(self, index: Option<Platform>) -> Self {
+        match index {
+            Some(index)
+                if self.variant.is_none()
+                    && index.os == self.os
+                    && index.architecture == self.architecture =>
+            {
+                index
+            }
+            _ => self,
+        }
+    }
+
     /// How well an image for `self` suits who wants `wanted`: less is better, `None` does not run. A processor of a
     /// variant runs what is made for older ones.
     fn distance(&self, wanted: &Platform) -> Option<u32> {
@@ -376,7 +390,10 @@ impl Candidates {
                 Candidate {
                     digest: digest.clone(),
                     tags,
-                    platform: configured(store, &blob(store, manifest.config())).or(of_index),
+                    platform: match configured(store, &blob(store, manifest.config())) {
+                        Some(own) => Some(own.with_variant_of(of_index)),
+                        None => of_index,
+                    },
                     layers: Layers::Manifest(part),
                 }
             }
