@@ -1,4 +1,5 @@
-//! A Kubewarden policy that mounts a node's Mesa libraries into `KubeVirt` virt-launcher pods.
+//! A Kubewarden policy that mounts Mesa's libraries into `KubeVirt` virt-launcher pods, and adds the hook that gives the
+//! libvirt domain its GL display.
 //!
 //! A request goes through the modules in one direction:
 //!
@@ -8,6 +9,7 @@
 //!                       ├─ settings   what was asked for
 //!                       ├─ target     is the pod ours, which containers?   ─▶ skip
 //!                       └─ plan       what is missing, what is in the way? ─▶ pod::Edit
+//!                            └─ hook  the sidecar for the domain's display
 //! ```
 //!
 //! [`request`] reads what the policy server sends, [`mod@decide`] goes through the rows of the table in `docs/settings.md`,
@@ -16,6 +18,7 @@
 //! [`settings`] is the schema that `mesa-scan` writes too. Nothing but the entry points in this file knows waPC.
 
 pub mod decide;
+pub mod hook;
 pub mod json;
 pub mod messages;
 pub mod path;

@@ -27,7 +27,11 @@ pub fn injected(containers: &[Container<'_>], settings: &Settings) -> String {
         .map(|container| &*container.name)
         .collect();
     let plural = if mounts == 1 { "" } else { "s" };
-    format!("{mounts} mount{plural} in {}", names.join(", "))
+    let hook = match settings.display {
+        Some(_) => ", and the hook for the display",
+        None => "",
+    };
+    format!("{mounts} mount{plural} in {}{hook}", names.join(", "))
 }
 
 /// The status of a pod that has its mounts.
@@ -92,6 +96,9 @@ impl fmt::Display for Conflict {
                         write!(f, "volume {volume} at {at}, below {path}")
                     }
                 }
+            }
+            Conflict::Container { name } => {
+                write!(f, "container {name} is there and runs something else")
             }
             Conflict::NodeSelector { key, found, wanted } => {
                 let (found, wanted) = (quoted(found), quoted(wanted));

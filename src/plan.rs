@@ -1,6 +1,9 @@
 //! What is missing in the pod and what is in the way; then the edit that adds the former if nothing is in the way.
 
-use crate::json::{Node, Shape, object, quoted};
+use std::borrow::Cow;
+
+use crate::hook::{self, Flag, Sidecar};
+use crate::json::{Node, Shape, list, object, quoted};
 use crate::path::CleanPath;
 use crate::pod::{self, Container, Edit, Malformed, Pod, key};
 use crate::settings::{Mount, Settings, Source, Volume};
@@ -11,7 +14,22 @@ use crate::target::Target;
 pub struct Plan<'a> {
     volumes: Vec<&'a Volume>,
     node_selector: Vec<(&'a str, &'a str)>,
+    image_pull_secrets: Vec<&'a str>,
     containers: Vec<Missing<'a>>,
+    hook: Option<Hook<'a>>,
+}
+
+/// What is missing of the hook.
+#[derive(Debug)]
+struct Hook<'a> {
+    compute: &'a Container<'a>,
+    /// The list of the compute container that gets these words.
+    flag: (&'static str, [String; 2]),
+    container: String,
+    /// Whether the pod has no volume for the sockets of hooks.
+    needs_volume: bool,
+    /// Whether the compute container has none.
+    needs_mount: bool,
 }
 
 /// What is missing in one container.
@@ -34,6 +52,8 @@ pub enum Conflict {
         path: String,
         found: FoundMount,
     },
+    /// A container of the hook's name that runs something else.
+    Container { name: String },
     /// A label of the node selector with another value.
     NodeSelector {
         key: String,
@@ -91,6 +111,8 @@ impl<'a> Plan<'a> {
         let mut plan = Plan {
             volumes: missing_volumes(pod, volumes, &mut conflicts)?,
             node_selector: Vec::new(),
+            image_pull_secrets: Vec::new(),
+            hook: None,
             containers: Vec::with_capacity(containers.len()),
         };
         for container in containers {
@@ -101,6 +123,10 @@ impl<'a> Plan<'a> {
             });
         }
         plan.node_selector = missing_node_labels(pod, settings, &mut conflicts)?;
+        if let Target::Launcher(containers) = target {
+            plan.image_pull_secrets = missing_secrets(pod, settings)?;
+            plan.hook = missing_hook(pod, containers, settings, &mut conflicts)?;
+        }
         if conflicts.is_empty() {
             Ok(plan)
         } else {
@@ -118,6 +144,9 @@ impl<'a> Plan<'a> {
             .map(|volume| pod_volume(volume))
             .collect();
         edit.add_volumes(&volumes);
+        if let Some(hook) = &self.hook {
+            hook.add_to(&mut edit);
+        }
         for missing in &self.containers {
             let mounts: Vec<String> = missing
                 .mounts
@@ -128,7 +157,26 @@ impl<'a> Plan<'a> {
             edit.add_resources(missing.container, &missing.resources);
         }
         edit.select_nodes(&self.node_selector);
+        let secrets = self.image_pull_secrets.iter();
+        let secrets: Vec<String> = secrets
+            .map(|name| object(&[(key::NAME, quoted(name))]))
+            .collect();
+        edit.add_image_pull_secrets(&secrets);
         edit
+    }
+}
+
+impl Hook<'_> {
+    fn add_to(&self, edit: &mut Edit<'_>) {
+        if self.needs_volume {
+            edit.add_volumes(&[hook::sockets_volume()]);
+        }
+        if self.needs_mount {
+            edit.add_mounts(self.compute, &[hook::sockets_mount()]);
+        }
+        let (list, words) = &self.flag;
+        edit.add_words(self.compute, list, words);
+        edit.add_init_container(self.container.clone());
     }
 }
 
@@ -156,8 +204,11 @@ fn missing_volumes<'a>(
 
 /// Whether a volume of the pod has the source of ours and no other.
 fn is_same_volume(present: &pod::Volume<'_>, volume: &Volume) -> bool {
-    let ours = pod_volume(volume);
-    let nodes = [present.text, &ours].map(|text| Node::parse(text, &Shape::Tree));
+    is_same_text(present.text, &pod_volume(volume))
+}
+
+fn is_same_text(present: &str, ours: &str) -> bool {
+    let nodes = [present, ours].map(|text| Node::parse(text, &Shape::Tree));
     matches!(&nodes, [Ok(present), Ok(ours)] if is_same("", present, ours))
 }
 
@@ -266,11 +317,8 @@ fn missing_node_labels<'a>(
     if settings.node_selector.is_empty() {
         return Ok(missing);
     }
-    let present = pod.node_selector()?;
     for (key, wanted) in &settings.node_selector {
-        let found = present.iter().rev().find(|(name, _)| name == key);
-        let value = |node: &Node<'_>| node.as_str().unwrap_or(node.text.into()).into_owned();
-        match found.map(|(_, node)| value(node)) {
+        match pod.selected(key)?.map(Cow::into_owned) {
             None => missing.push((key.as_str(), wanted.as_str())),
             Some(found) if found == *wanted => {}
             Some(found) => conflicts.push(Conflict::NodeSelector {
@@ -281,6 +329,79 @@ fn missing_node_labels<'a>(
         }
     }
     Ok(missing)
+}
+
+fn missing_secrets<'a>(pod: Pod<'_>, settings: &'a Settings) -> Result<Vec<&'a str>, Malformed> {
+    if settings.image_pull_secrets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let present = pod.image_pull_secrets()?;
+    let secrets = settings.image_pull_secrets.iter().map(String::as_str);
+    Ok(secrets
+        .filter(|name| !present.iter().any(|it| it == name))
+        .collect())
+}
+
+/// The hook, unless the pod has it: then it was counted in the flag too.
+fn missing_hook<'a>(
+    pod: Pod<'_>,
+    containers: &'a [Container<'a>],
+    settings: &'a Settings,
+    conflicts: &mut Vec<Conflict>,
+) -> Result<Option<Hook<'a>>, Malformed> {
+    let Some(display) = &settings.display else {
+        return Ok(None);
+    };
+    let (Some(flag), Some(volume)) = (Flag::among(containers)?, settings.volume(&display.volume))
+    else {
+        return Ok(None);
+    };
+    let Some(compute) = containers.get(flag.container) else {
+        return Ok(None);
+    };
+    let sidecar = Sidecar::beside(compute, display, volume)?;
+    let is_named = |container: &Container<'_>| container.name == hook::CONTAINER;
+    let conflict = || Conflict::Container {
+        name: hook::CONTAINER.to_owned(),
+    };
+    if pod.containers()?.iter().any(is_named) {
+        conflicts.push(conflict());
+        return Ok(None);
+    }
+    if let Some(present) = pod.init_containers()?.into_iter().find(is_named) {
+        let command = present.words(key::COMMAND)?;
+        let command: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+        if list(&command) != sidecar.command() {
+            conflicts.push(conflict());
+        }
+        return Ok(None);
+    }
+    let needs_mount = sidecar.sockets.0 == hook::SOCKETS_VOLUME
+        && !compute
+            .mounts()?
+            .iter()
+            .any(|mount| mount.volume == hook::SOCKETS_VOLUME);
+    let mut needs_volume = needs_mount;
+    if needs_mount
+        && let Some(present) = pod
+            .volumes()?
+            .iter()
+            .find(|present| present.name == hook::SOCKETS_VOLUME)
+    {
+        needs_volume = false;
+        if !is_same_text(present.text, &hook::sockets_volume()) {
+            conflicts.push(Conflict::Volume {
+                name: hook::SOCKETS_VOLUME.to_owned(),
+            });
+        }
+    }
+    Ok(Some(Hook {
+        compute,
+        flag: (flag.list, flag.raised()),
+        container: sidecar.container(),
+        needs_volume,
+        needs_mount,
+    }))
 }
 
 /// A volume of ours as a pod has it.

@@ -12,9 +12,14 @@ pub use read::{Container, Malformed, Mount, Pod, SHAPE, Volume};
 /// The keys of a pod that we know, each spelled once.
 pub(crate) mod key {
     pub(crate) const ANNOTATIONS: &str = "annotations";
+    pub(crate) const ARGS: &str = "args";
+    pub(crate) const COMMAND: &str = "command";
     pub(crate) const CONTAINERS: &str = "containers";
+    pub(crate) const EMPTY_DIR: &str = "emptyDir";
     pub(crate) const HOST_PATH: &str = "hostPath";
     pub(crate) const IMAGE: &str = "image";
+    pub(crate) const IMAGE_PULL_POLICY: &str = "imagePullPolicy";
+    pub(crate) const IMAGE_PULL_SECRETS: &str = "imagePullSecrets";
     pub(crate) const INIT_CONTAINERS: &str = "initContainers";
     pub(crate) const KIND: &str = "kind";
     pub(crate) const LABELS: &str = "labels";

@@ -30,6 +30,12 @@ pub struct Settings {
     pub node_selector: Vec<(String, String)>,
     /// Extended resources and how many, added to limits and requests of the containers.
     pub resources: Vec<(String, u64)>,
+    /// The architecture of the files: pods that ask for nodes of another one are not ours.
+    pub architecture: Option<Architecture>,
+    /// The names of secrets that the kubelet pulls our images with, in the pod's namespace.
+    pub image_pull_secrets: Vec<String>,
+    /// The hook that gives the libvirt domain its GL display.
+    pub display: Option<Display>,
     /// What happens to a pod that holds something else where ours would go.
     pub on_conflict: OnConflict,
     /// Whether the pod records what was done to it.
@@ -96,6 +102,28 @@ pub enum PullPolicy {
     Never,
     /// Where the node does not have it.
     IfNotPresent,
+}
+
+/// An architecture that KubeVirt runs on, as Kubernetes calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "their names say it")]
+pub enum Architecture {
+    Amd64,
+    Arm64,
+    S390x,
+}
+
+/// A hook beside the compute container, which adds a GL display to the libvirt domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Display {
+    /// The name of the volume in whose directory the hook's program and QEMU's modules lie.
+    pub volume: String,
+    /// The render node that QEMU opens.
+    pub render_node: CleanPath<'static>,
+    /// Whether even a domain without a device that has a display gets one.
+    pub always: bool,
+    /// The name of the KubeVirt Plugin by which the hook is called too, in clusters that have Plugins.
+    pub plugin: Option<String>,
 }
 
 /// What happens to a pod with a conflict.
@@ -172,6 +200,20 @@ impl PullPolicy {
     }
 }
 
+impl Architecture {
+    const NAMES: [(&'static str, Self); 3] = [
+        ("amd64", Self::Amd64),
+        ("arm64", Self::Arm64),
+        ("s390x", Self::S390x),
+    ];
+
+    /// The name that Kubernetes and the settings use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        name_of(&Self::NAMES, &self)
+    }
+}
+
 impl OnConflict {
     const NAMES: [(&'static str, Self); 2] = [("skip", Self::Skip), ("reject", Self::Reject)];
 }
@@ -209,6 +251,9 @@ impl Default for Settings {
             inject_by_default: true,
             node_selector: Vec::new(),
             resources: Vec::new(),
+            architecture: None,
+            image_pull_secrets: Vec::new(),
+            display: None,
             on_conflict: OnConflict::Skip,
             annotate: true,
         }
@@ -231,6 +276,12 @@ fn default_volumes() -> Vec<Volume> {
 }
 
 impl Settings {
+    /// A volume by its name.
+    #[must_use]
+    pub fn volume(&self, name: &str) -> Option<&Volume> {
+        self.volumes.iter().find(|volume| volume.name == name)
+    }
+
     /// Reads settings from JSON; a key that is missing or `null` has its default.
     ///
     /// ```

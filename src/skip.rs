@@ -21,6 +21,7 @@ impl SkipReason {
     pub const MALFORMED_POD: Self = Self::warned("malformed-pod", "the pod cannot be read");
     pub const OTHER_CREATOR: Self = Self::silent("other-creator", "the pod's creator is not in match.creators");
     pub const OTHER_OWNER: Self = Self::silent("other-owner", "the pod's owner is not in match.owners");
+    pub const OTHER_ARCHITECTURE: Self = Self::silent("other-architecture", "the pod asks for nodes of another architecture");
     pub const OTHER_IMAGE: Self = Self::silent("other-image", "no container has an image of match.images");
     pub const NO_RESOURCE: Self = Self::silent("no-resource", "no container asks for a resource of match.resources");
     pub const OPTED_OUT: Self = Self::silent("opted-out", "annotation mesa-injector.io/inject is disabled");
@@ -28,13 +29,14 @@ impl SkipReason {
     pub const UNKNOWN_ANNOTATION: Self = Self::warned("unknown-annotation", "annotation mesa-injector.io/inject is neither enabled nor disabled");
     pub const PROVISIONING: Self = Self::silent("provisioning-pod", "the pod only provisions a volume");
     pub const NO_CONTAINER: Self = Self::warned("no-container", "the pod has no container of the settings");
+    pub const NO_HOOK_FLAG: Self = Self::warned("no-hook-sidecars", "no container has virt-launcher's flag --hook-sidecars");
     pub const CONFLICT: Self = Self::warned("conflict", "conflict");
 
     /// Every reason, in the order in which they are looked for.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::MALFORMED_REQUEST, Self::INVALID_SETTINGS, Self::MALFORMED_POD, Self::OTHER_CREATOR, Self::OTHER_OWNER,
-        Self::OTHER_IMAGE, Self::NO_RESOURCE, Self::OPTED_OUT, Self::NOT_OPTED_IN, Self::UNKNOWN_ANNOTATION,
-        Self::PROVISIONING, Self::NO_CONTAINER, Self::CONFLICT,
+        Self::OTHER_ARCHITECTURE, Self::OTHER_IMAGE, Self::NO_RESOURCE, Self::OPTED_OUT, Self::NOT_OPTED_IN,
+        Self::UNKNOWN_ANNOTATION, Self::PROVISIONING, Self::NO_CONTAINER, Self::NO_HOOK_FLAG, Self::CONFLICT,
     ];
 
     const fn warned(id: &'static str, sentence: &'static str) -> Self {

@@ -1,5 +1,6 @@
 //! Is this pod ours, and which of its containers?
 
+use crate::hook;
 use crate::json::quoted;
 use crate::pattern;
 use crate::pod::{Container, Malformed, Pod};
@@ -12,6 +13,9 @@ pub const INJECT_ANNOTATION: &str = "mesa-injector.io/inject";
 
 /// Marks the pod that `KubeVirt` runs only to have a volume bound to a node before the VM starts there.
 const PROVISIONING_ANNOTATION: &str = "kubevirt.io/ephemeral-provisioning";
+
+/// The label by which a pod asks for nodes of an architecture.
+const ARCHITECTURE_LABEL: &str = "kubernetes.io/arch";
 
 /// A pod that is ours, with the containers that the settings name.
 #[derive(Debug)]
@@ -57,6 +61,13 @@ pub fn find<'a>(
             return Err(SkipReason::OTHER_OWNER.into());
         }
     }
+    if let Some(ours) = settings.architecture
+        && pod
+            .selected(ARCHITECTURE_LABEL)?
+            .is_some_and(|wanted| wanted != ours.as_str())
+    {
+        return Err(SkipReason::OTHER_ARCHITECTURE.into());
+    }
     // Whether they can be read matters only where they are asked for.
     let containers = target_containers(pod, settings);
     let readable = || containers.as_ref().map_err(Malformed::clone);
@@ -87,6 +98,9 @@ pub fn find<'a>(
     if containers.is_empty() {
         let detail = format!("looked for {}", settings.containers.join(", "));
         return Err(Skip::with(SkipReason::NO_CONTAINER, detail));
+    }
+    if settings.display.is_some() && hook::Flag::among(&containers)?.is_none() {
+        return Err(SkipReason::NO_HOOK_FLAG.into());
     }
     Ok(Target::Launcher(containers))
 }

@@ -122,7 +122,10 @@ fn fits_its_row(row: &str, said: &Value) -> bool {
         "row-03" => skip.is_some() && !warned && !patched,
         "row-04" => skip.is_some() && patched == (patched && warned) && patched_only_status(),
         "row-05" => skip.is_some() && !warned,
-        "row-06" => skip == Some("no-container") && warned && patched_only_status(),
+        "row-06" => {
+            let reasons = [Some("no-container"), Some("no-hook-sidecars")];
+            reasons.contains(&skip) && warned && patched_only_status()
+        }
         "row-07" => skip == Some("conflict") && warned && patched_only_status(),
         "row-08" => said["code"] == 409 && !patched,
         _ => skip.is_none() && patched && said["audit_annotations"]["injected"].is_string(),

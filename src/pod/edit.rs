@@ -90,6 +90,21 @@ impl<'a> Edit<'a> {
         self.extend_spec(key::VOLUMES, Kind::List, volumes);
     }
 
+    /// Appends secrets to those that images are pulled with, given as JSON.
+    pub fn add_image_pull_secrets(&mut self, secrets: &[String]) {
+        self.extend_spec(key::IMAGE_PULL_SECRETS, Kind::List, secrets);
+    }
+
+    /// Appends an init container, given as JSON.
+    pub fn add_init_container(&mut self, container: String) {
+        self.extend_spec(key::INIT_CONTAINERS, Kind::List, &[container]);
+    }
+
+    /// Appends words, given as JSON, to the `command` or the `args` of a container.
+    pub fn add_words(&mut self, container: &Container<'_>, list: &str, words: &[String]) {
+        self.extend(container.node(), list, Kind::List, words);
+    }
+
     /// Appends volume mounts, given as JSON, to a container.
     pub fn add_mounts(&mut self, container: &Container<'_>, mounts: &[String]) {
         self.extend(container.node(), key::VOLUME_MOUNTS, Kind::List, mounts);

@@ -18,6 +18,9 @@ const MOUNT: Shape = Shape::Object(&[
 const CONTAINER: Shape = Shape::Object(&[
     (key::NAME, Shape::Value),
     (key::IMAGE, Shape::Value),
+    (key::IMAGE_PULL_POLICY, Shape::Value),
+    (key::COMMAND, Shape::List(&Shape::Value)),
+    (key::ARGS, Shape::List(&Shape::Value)),
     (key::VOLUME_MOUNTS, Shape::List(&MOUNT)),
     (
         key::RESOURCES,
@@ -43,6 +46,7 @@ pub const SHAPE: Shape = Shape::Object(&[
             (key::CONTAINERS, Shape::List(&CONTAINER)),
             (key::INIT_CONTAINERS, Shape::List(&CONTAINER)),
             (key::NODE_SELECTOR, Shape::Map),
+            (key::IMAGE_PULL_SECRETS, Shape::List(&VOLUME)),
         ]),
     ),
 ]);
@@ -118,6 +122,27 @@ impl<'a> Pod<'a> {
     /// It cannot be read.
     pub fn node_selector(self) -> Result<&'a [Member<'a>], Malformed> {
         map(Some(self.spec()?), key::NODE_SELECTOR, &key::SPEC)
+    }
+
+    /// A label of the node selector; nothing where there is none of that name.
+    ///
+    /// # Errors
+    /// The node selector cannot be read.
+    pub fn selected(self, label: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
+        let selector = self.node_selector()?.iter().rev();
+        let mut values = selector.filter(|(name, _)| name == label);
+        let value = |node: &Node<'a>| node.as_str().unwrap_or(node.text.into());
+        Ok(values.next().map(|(_, node)| value(node)))
+    }
+
+    /// The names of the secrets that its images are pulled with.
+    ///
+    /// # Errors
+    /// The list cannot be read.
+    pub fn image_pull_secrets(self) -> Result<Vec<Cow<'a, str>>, Malformed> {
+        let secrets = list(Some(self.spec()?), key::IMAGE_PULL_SECRETS, &key::SPEC)?;
+        let names = secrets.iter().map(|secret| secret.get(key::NAME)?.as_str());
+        Ok(names.flatten().collect())
     }
 
     /// The containers, without the init containers.
@@ -208,6 +233,24 @@ impl<'a> Container<'a> {
     pub fn image(&self) -> Cow<'a, str> {
         let image = self.node.get(key::IMAGE).and_then(Node::as_str);
         image.unwrap_or_default()
+    }
+
+    /// When the container's image is pulled, as JSON; nothing where the pod leaves it to the API server.
+    #[must_use]
+    pub fn image_pull_policy(&self) -> Option<&'a str> {
+        let policy = self.node.get(key::IMAGE_PULL_POLICY);
+        policy.map(|policy| policy.text)
+    }
+
+    /// The words of `command` or of `args`; what is no string is an empty one.
+    ///
+    /// # Errors
+    /// It is not a list.
+    pub fn words(&self, list_key: &str) -> Result<Vec<Cow<'a, str>>, Malformed> {
+        let words = list(Some(self.node), list_key, &self.place)?.iter();
+        Ok(words
+            .map(|word| word.as_str().unwrap_or_default())
+            .collect())
     }
 
     /// The volume mounts.

@@ -150,13 +150,16 @@ pub(super) fn is_dns_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
+/// Whether a text is a DNS subdomain (RFC 1123), which most objects are named by.
+pub(super) fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
 /// Whether a text is a label key or resource name: `name` or `dns.subdomain/name`.
 pub(super) fn is_qualified_name(text: &str) -> bool {
     match text.split_once('/') {
         None => is_name(text),
-        Some((domain, name)) => {
-            domain.len() <= 253 && domain.split('.').all(is_dns_label) && is_name(name)
-        }
+        Some((domain, name)) => is_dns_subdomain(domain) && is_name(name),
     }
 }
 

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use super::reader::{Place, Reader, filled, list, object, text};
 use super::{
-    ALL_CONTAINERS, HostPathType, Match, Mount, OnConflict, Problems, PullPolicy, Settings, Source,
-    Volume, rules,
+    ALL_CONTAINERS, Architecture, Display, HostPathType, Match, Mount, OnConflict, Problems,
+    PullPolicy, Settings, Source, Volume, rules,
 };
+use crate::hook;
 use crate::json::{Node, Shape, quoted};
 use crate::path::CleanPath;
 
@@ -43,9 +44,12 @@ fn settings(reader: &mut Reader, value: &Node<'_>) -> Option<Settings> {
             inject_by_default,
             node_selector,
             resources,
+            architecture,
+            image_pull_secrets,
+            display: wanted_display,
             on_conflict,
             annotate,
-            volumes: _,
+            volumes,
         } = &mut read;
         fields.set(reader, list("containers"), containers, container_names);
         fields.set(reader, object("match"), matches, match_);
@@ -53,6 +57,27 @@ fn settings(reader: &mut Reader, value: &Node<'_>) -> Option<Settings> {
         fields.set(reader, filled("injectByDefault"), inject_by_default, flag);
         fields.set(reader, object("nodeSelector"), node_selector, labels);
         fields.set(reader, object("resources"), resources, extended_resources);
+        fields.set(
+            reader,
+            text("architecture"),
+            architecture,
+            |reader, place, value| {
+                let chosen = reader.choice(place, value, &Architecture::NAMES);
+                chosen.map(Some)
+            },
+        );
+        fields.set(
+            reader,
+            list("imagePullSecrets"),
+            image_pull_secrets,
+            |reader, place, value| patterns(reader, place, value, secret_name),
+        );
+        fields.set(
+            reader,
+            object("display"),
+            wanted_display,
+            |reader, place, value| display(reader, place, value, volumes).map(Some),
+        );
         fields.set(
             reader,
             text("onConflict"),
@@ -398,6 +423,76 @@ fn match_(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<Ma
         });
         Some(read)
     })
+}
+
+fn secret_name(reader: &mut Reader, place: &Place<'_>, value: &Node<'_>) -> Option<String> {
+    let name = reader.string(place, value)?;
+    if rules::is_dns_subdomain(&name) {
+        return Some(name);
+    }
+    let problem = "is not the name of a secret; write a-z, 0-9 and, between them, - and .";
+    reader.refuse(place, value, problem);
+    None
+}
+
+fn display(
+    reader: &mut Reader,
+    place: &Place<'_>,
+    value: &Node<'_>,
+    volumes: &[Volume],
+) -> Option<Display> {
+    reader.object(place, value, |reader, fields| {
+        let example = "the name of the volume with mesa-node, as mesa-scan writes it";
+        let volume = fields.require(reader, filled("volume"), example, |reader, place, value| {
+            let name = reader.string(place, value)?;
+            let volume = volumes.iter().find(|volume| volume.name == name);
+            let problem = match volume.map(|volume| &volume.source) {
+                None => "is no volume of images or hostPaths; write the name of one",
+                Some(Source::HostPath { kind, .. }) if *kind == HostPathType::File => {
+                    "is a file; write the name of a directory's volume"
+                }
+                Some(_) => return Some(name),
+            };
+            reader.refuse(place, value, problem);
+            None
+        });
+        let node = |reader: &mut Reader, place: &Place<'_>, value: &Node<'_>| {
+            clean_path(reader, place, value, Some(HostPathType::File), |path| {
+                let is_known = *path == hook::NO_RENDER_NODE || path.starts_with("/dev/dri/");
+                let problem = "is no render node; write /dev/null or one as /dev/dri/renderD128";
+                (!is_known).then(|| problem.into())
+            })
+        };
+        let none = CleanPath::new(hook::NO_RENDER_NODE);
+        let render_node = fields.get_or(reader, text("renderNode"), Some(none), node);
+        let always = fields.get_or(reader, filled("always"), Some(false), Reader::boolean);
+        let plugin = |reader: &mut Reader, place: &Place<'_>, value: &Node<'_>| {
+            dns_label(reader, place, value).map(Some)
+        };
+        let plugin = fields.get_or(reader, text("plugin"), Some(None), plugin);
+        for (volume, mount) in mounts_of(volumes) {
+            if hook::takes(&mount.path) {
+                let path = quoted(&mount.path);
+                let problem = format!(
+                    "the hook has its own at {path}, where {} is mounted; mount that elsewhere",
+                    volume.name
+                );
+                reader.problem(place, problem);
+            }
+        }
+        Some(Display {
+            volume: volume?,
+            render_node: render_node?,
+            always: always?,
+            plugin: plugin?,
+        })
+    })
+}
+
+fn mounts_of(volumes: &[Volume]) -> impl Iterator<Item = (&Volume, &Mount)> {
+    volumes
+        .iter()
+        .flat_map(|volume| volume.mounts.iter().map(move |mount| (volume, mount)))
 }
 
 fn patterns(

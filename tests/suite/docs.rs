@@ -121,6 +121,7 @@ fn the_documented_keys_are_those_of_the_code() {
         json!({"images": [nothing]}),
         json!({"images": [{"mounts": [nothing]}]}),
         json!({"match": nothing}),
+        json!({"display": nothing}),
     ];
     let expected: BTreeSet<String> = inner.into_iter().flat_map(keys_of_code).collect();
     assert_eq!(documented, expected);

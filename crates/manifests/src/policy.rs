@@ -241,6 +241,26 @@ impl Policy {
         }
     }
 
+    /// The policy for pods that have certain labels, one of which their VM has asked for it with: in all namespaces, and a
+    /// pod that cannot be looked at is not started, because its VM would lack what it asked for.
+    #[must_use]
+    pub fn for_labels(
+        name: &str,
+        module: &str,
+        labels: BTreeMap<String, String>,
+        settings: Map<String, Value>,
+    ) -> Self {
+        let mut policy = Self::new(module, settings);
+        policy.metadata.name = name.to_owned();
+        policy.spec.failure_policy = Some("Fail".to_owned());
+        policy.spec.namespace_selector = None;
+        policy.spec.object_selector = Some(LabelSelector {
+            match_labels: labels,
+            ..LabelSelector::default()
+        });
+        policy
+    }
+
     /// The resource as a YAML document below a comment of these lines.
     ///
     /// ```

@@ -8,12 +8,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use manifests::console::{self, Failure};
 
 use crate::commands::check::{self, SettingsError};
+use crate::commands::image::{self, ImageError};
 use crate::commands::scan::{self, ScanError};
 use crate::commands::stage::{self, StageError};
 use crate::commands::{Root, SourceError, Sources, Which};
 use crate::container::Findings;
-use crate::gl::Layout;
-use crate::output::{self, OutputError};
+use crate::gl::{Layout, LayoutError};
+use crate::oci::{OciError, Reference};
+use crate::output::{self, ImageVolume, OutputError};
 use crate::staging::Selinux;
 use crate::tree::TreeError;
 use crate::tree::image::Platform;
@@ -42,6 +44,10 @@ Examples:
 
   Copies that survive updates of the node, four or five mounts instead of fifty:
     mesa-scan stage --image launcher.tar --to /var/lib/mesa-injector > settings.json
+
+  All that a launcher lacks as one image for its pods, and the settings (-o policy: the policy) that mount it:
+    mesa-scan image --root mesa.tar --image launcher.tar --reference r.example/mesa:1 --to flat.tar
+    skopeo copy oci-archive:flat.tar docker://r.example/mesa:1
 
   Will a pod with these settings start, and will GL load in it?
     mesa-scan check --image launcher.tar --settings policy.yaml
@@ -73,6 +79,9 @@ pub enum Command {
     /// Copy what must be mounted into directories of its own, and print the settings for them
     #[command(after_long_help = EXAMPLES, after_help = EXIT_STATUS)]
     Stage(StageArgs),
+    /// Make an image of all that a launcher lacks, and print the settings or the policy that mount it
+    #[command(after_long_help = EXAMPLES, after_help = EXIT_STATUS)]
+    Image(ImageArgs),
     /// Check settings of the policy: will the pod start, and will GL load in it?
     #[command(after_long_help = EXAMPLES, after_help = EXIT_STATUS)]
     Check(CheckArgs),
@@ -127,12 +136,57 @@ impl SourceArgs {
     }
 }
 
+/// A source and the launchers.
+#[derive(Debug, Args)]
+pub struct LaunchersArgs {
+    /// Where Mesa and QEMU's modules come from: a node's root or an image, as a directory or an archive as for --image
+    #[arg(long, value_name = "DIR|ARCHIVE", default_value = "/")]
+    pub root: PathBuf,
+    /// The tag of the root's image, where its archive holds several
+    #[arg(long, value_name = "TAG")]
+    pub root_tag: Option<String>,
+    /// The platform of the images, where an archive holds several: linux/amd64, or linux/amd64/v3
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<Platform>,
+    /// A virt-launcher image: an unpacked root, or an image as docker save, podman save or skopeo copy write it, in a
+    /// file or a directory; once for each launcher
+    #[arg(long, value_name = "DIR|ARCHIVE")]
+    pub image: Vec<PathBuf>,
+    /// The tag of the launcher's image, where its archive holds several; once, or once for each --image
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+}
+
+impl LaunchersArgs {
+    fn open(&self) -> Result<Vec<Sources>, Error> {
+        if self.tag.len() > 1 && self.tag.len() != self.image.len() {
+            return Err(Error::Tags {
+                tags: self.tag.len(),
+                images: self.image.len(),
+            });
+        }
+        let node = Root {
+            path: self.root.clone(),
+            tag: self.root_tag.clone(),
+        };
+        let images = self.image.iter().enumerate().map(|(number, path)| Root {
+            path: path.clone(),
+            tag: match self.tag.as_slice() {
+                [tag] => Some(tag.clone()),
+                tags => tags.get(number).cloned(),
+            },
+        });
+        let images: Vec<Root> = images.collect();
+        Ok(Sources::open_all(&node, &images, self.platform.as_ref())?)
+    }
+}
+
 /// Arguments of `scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
     /// What is scanned.
     #[command(flatten)]
-    pub sources: SourceArgs,
+    pub sources: LaunchersArgs,
     /// How the files are to be mounted: one by one where they are, or as directories that `stage` makes
     #[arg(long, value_enum, default_value_t = Layout::Files)]
     pub layout: Layout,
@@ -201,6 +255,49 @@ pub enum StageOutput {
     Json,
 }
 
+/// Arguments of `image`.
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// What the image is made of and for.
+    #[command(flatten)]
+    pub sources: LaunchersArgs,
+    /// What is written: an OCI archive where the name ends with .tar, else an OCI layout in a directory
+    #[arg(long, value_name = "FILE.tar|DIR")]
+    pub to: PathBuf,
+    /// What the image is called in the registry; with several launchers each gets a tag of its own
+    #[arg(long, value_name = "REGISTRY/NAME:TAG")]
+    pub reference: Reference,
+    /// What pods call the launcher, where its archive does not say it; once for each --image
+    #[arg(long, value_name = "REFERENCE")]
+    pub launcher_reference: Vec<String>,
+    /// Mount the image by its tag, as it was loaded into the nodes by hand (kind load image-archive)
+    #[arg(long)]
+    pub by_tag: bool,
+    /// The name of a secret for the registry, in the VMs' namespaces
+    #[arg(long, value_name = "NAME")]
+    pub pull_secret: Vec<String>,
+    /// Make even what will not load
+    #[arg(long)]
+    pub force: bool,
+    /// What to print
+    #[arg(short, long, value_enum, default_value_t = ImageOutput::Settings)]
+    pub output: ImageOutput,
+    /// The policy module, for --output policy
+    #[arg(long, value_name = "URL", default_value = crate::output::POLICY_MODULE)]
+    pub module: String,
+}
+
+/// What `image` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImageOutput {
+    /// The policy's settings
+    Settings,
+    /// A ClusterAdmissionPolicy for the launcher, with these settings
+    Policy,
+    /// All that was found and made, the settings among it, for machines
+    Json,
+}
+
 impl ValueEnum for Layout {
     fn value_variants<'a>() -> &'a [Self] {
         &[Layout::Files, Layout::Staged]
@@ -212,6 +309,8 @@ impl ValueEnum for Layout {
                 .help("One mount for each file, straight from where the node has it"),
             Layout::Staged => PossibleValue::new("staged")
                 .help("A few directories with copies, made by `mesa-scan stage`"),
+            // What `image` makes has a name and a digest, which a scan does not know.
+            Layout::Flat => return None,
         })
     }
 }
@@ -243,9 +342,21 @@ pub struct CheckArgs {
     /// file or a directory
     #[arg(long, value_name = "DIR|ARCHIVE")]
     pub image: PathBuf,
+    /// What the image volume of that name holds: an archive, an OCI layout, or a directory that stands for it
+    #[arg(long, value_name = "NAME=DIR|ARCHIVE", value_parser = volume)]
+    pub volume: Vec<(String, PathBuf)>,
     /// What to write
     #[arg(short, long, value_enum, default_value_t = CheckOutput::Table)]
     pub output: CheckOutput,
+}
+
+fn volume(text: &str) -> Result<(String, PathBuf), &'static str> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(path)))
+        }
+        _ => Err("write NAME=DIR or NAME=ARCHIVE"),
+    }
 }
 
 /// What `check` writes.
@@ -269,6 +380,17 @@ pub enum Error {
     /// Staging.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Some launchers have a tag and some have none.
+    #[error("{tags} tags for {images} images")]
+    Tags {
+        /// How many there are.
+        tags: usize,
+        /// How many are needed.
+        images: usize,
+    },
     /// The settings to check.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -285,7 +407,11 @@ impl Failure for Error {
     fn fix(&self) -> Option<String> {
         let fix = match self {
             Error::Source(error) => error.fix(),
-            Error::Scan(error) | Error::Stage(StageError::Scan(error)) => error.fix(),
+            Error::Scan(error)
+            | Error::Stage(StageError::Scan(error))
+            | Error::Image(ImageError::Scan(error)) => error.fix(),
+            Error::Image(error) => error.fix(),
+            Error::Tags { .. } => Some("give --tag once, or once for each --image".to_owned()),
             Error::Stage(error) => error.fix(),
             Error::Settings(error) => error.fix(),
             Error::Output(error) => error.fix(),
@@ -303,9 +429,19 @@ impl Error {
         let source = match self {
             Error::Source(error)
             | Error::Scan(ScanError::Source(error))
-            | Error::Stage(StageError::Scan(ScanError::Source(error))) => error,
+            | Error::Stage(StageError::Scan(ScanError::Source(error)))
+            | Error::Image(ImageError::Scan(ScanError::Source(error))) => error,
+            Error::Scan(ScanError::Layout(LayoutError::SameName { .. }))
+            | Error::Image(ImageError::Scan(ScanError::Layout(LayoutError::SameName { .. }))) => {
+                return None;
+            }
+            Error::Image(ImageError::References { .. } | ImageError::NoReference(_)) => {
+                return Some("--launcher-reference");
+            }
+            Error::Image(ImageError::Oci(OciError::Occupied(_))) => return Some("--to"),
             Error::Scan(ScanError::Layout(_)) => return Some("--layout files"),
-            Error::Stage(StageError::Scan(ScanError::Layout(_))) => {
+            Error::Stage(StageError::Scan(ScanError::Layout(_)))
+            | Error::Image(ImageError::Scan(ScanError::Layout(_))) => {
                 return Some("scan --layout files");
             }
             _ => return None,
@@ -332,35 +468,93 @@ impl Error {
 /// # Errors
 /// Where there is no answer.
 pub fn run(cli: &Cli) -> Result<bool, Error> {
-    let findings = match &cli.command {
+    match &cli.command {
         Command::Scan(args) => run_scan(args),
-        Command::Stage(args) => run_stage(args),
-        Command::Check(args) => run_check(args),
-    }?;
-    Ok(findings.loads())
+        Command::Stage(args) => Ok(run_stage(args)?.loads()),
+        Command::Image(args) => run_image(args),
+        Command::Check(args) => Ok(run_check(args)?.loads()),
+    }
 }
 
-fn run_scan(args: &ScanArgs) -> Result<Findings, Error> {
-    let sources = args.sources.open()?;
+fn run_scan(args: &ScanArgs) -> Result<bool, Error> {
     let base = format!("{}/current", args.staged_at.trim_end_matches('/'));
-    let scan = scan::scan(&sources, args.layout, &base)?;
-    match args.output {
-        Output::Table => {
-            let mut table = Vec::new();
-            output::table(&mut table, &scan)?;
-            console::print(&table)?;
+    let mut loads = true;
+    for (number, sources) in args.sources.open()?.iter().enumerate() {
+        let scan = scan::scan(sources, args.layout, &base)?;
+        loads &= scan.findings.loads();
+        if args.sources.image.len() > 1 {
+            separate(number, args.output, sources)?;
         }
-        Output::Json => console::print(output::scan(&scan)?)?,
-        Output::Settings => {
-            console::print(output::settings(&scan.plan, &Default::default())?)?;
-            explain(&scan.findings);
-        }
-        Output::Policy => {
-            console::print(output::policy(&scan, &args.module)?)?;
-            explain(&scan.findings);
+        match args.output {
+            Output::Table => {
+                let mut table = Vec::new();
+                output::table(&mut table, &scan)?;
+                console::print(&table)?;
+            }
+            Output::Json => console::print(output::scan(&scan)?)?,
+            Output::Settings => {
+                console::print(output::settings(&scan.plan, &Default::default())?)?;
+                explain(&scan.findings);
+            }
+            Output::Policy => {
+                console::print(output::policy(&scan, &args.module)?)?;
+                explain(&scan.findings);
+            }
         }
     }
-    Ok(scan.findings)
+    Ok(loads)
+}
+
+/// Tells what is of which launcher, as each kind of output does: by headings, one JSON object after the other, or as
+/// documents of YAML.
+fn separate(number: usize, output: Output, sources: &Sources) -> io::Result<()> {
+    let path = sources.image_names().map(|(path, _)| path);
+    let path = manifests::printable(path.unwrap_or_default());
+    match output {
+        Output::Table if number > 0 => console::print(format!("\n=== {path}\n")),
+        Output::Table => console::print(format!("=== {path}\n")),
+        Output::Json => Ok(()),
+        Output::Settings | Output::Policy => console::print(format!("---\n# {path}\n")),
+    }
+}
+
+fn run_image(args: &ImageArgs) -> Result<bool, Error> {
+    let sources = args.sources.open()?;
+    let options = image::Options {
+        to: args.to.clone(),
+        reference: args.reference.clone(),
+        launchers: args.launcher_reference.clone(),
+        for_policy: args.output == ImageOutput::Policy,
+        force: args.force,
+    };
+    let volume = ImageVolume {
+        by_tag: args.by_tag,
+        pull_secrets: args.pull_secret.clone(),
+    };
+    let all = image::image(&sources, &options)?;
+    if args.output == ImageOutput::Json {
+        console::print(output::image(&all, &volume)?)?;
+    } else {
+        for (number, imaged) in all.iter().enumerate() {
+            if all.len() > 1 {
+                console::note(&format!("for {}:", imaged.name));
+            }
+            explain(&imaged.scan.findings);
+            let Some(made) = &imaged.made else {
+                console::note("no image is made; --force makes what will not load");
+                continue;
+            };
+            let text = match args.output {
+                ImageOutput::Policy => output::image_policy(imaged, made, &volume, &args.module)?,
+                _ => output::image_settings(imaged, made, &volume)?,
+            };
+            if number > 0 {
+                console::print("---\n")?;
+            }
+            console::print(text)?;
+        }
+    }
+    Ok(all.iter().all(|imaged| imaged.scan.findings.loads()))
 }
 
 fn run_stage(args: &StageArgs) -> Result<Findings, Error> {
@@ -394,7 +588,12 @@ fn run_stage(args: &StageArgs) -> Result<Findings, Error> {
 fn run_check(args: &CheckArgs) -> Result<Findings, Error> {
     let settings = check::read_settings(&args.settings)?;
     let sources = args.node.open(Some(&args.image))?;
-    let findings = check::check(&sources, &settings)?;
+    let volumes = args.volume.iter().map(|(name, path)| {
+        let tree = check::open_volume(path).map_err(ScanError::from)?;
+        Ok((name.clone(), tree))
+    });
+    let volumes = volumes.collect::<Result<_, ScanError>>()?;
+    let findings = check::check(&sources, &volumes, &settings)?;
     match args.output {
         CheckOutput::Table => {
             let mut sentences = Vec::new();

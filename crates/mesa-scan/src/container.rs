@@ -34,6 +34,8 @@ pub struct Container<'a> {
     overlay: Overlay<'a>,
     /// The source's directory that holds `dri/` and `gbm/`: compiled into its Mesa.
     drivers: RealPath,
+    /// Where QEMU is told to look for modules before its own directory, by a domain that asks for a GL display.
+    module_directory: Option<&'a str>,
 }
 
 impl<'a> Container<'a> {
@@ -52,6 +54,7 @@ impl<'a> Container<'a> {
             launcher,
             overlay: Overlay::new(launcher.tree()),
             drivers: entry_points::driver_directory(source)?,
+            module_directory: None,
         };
         let drivers = container.drivers.clone();
         let mut kubelet = Kubelet {
@@ -99,7 +102,8 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Starts a container, and loads in it what QEMU's GL display loads.
+/// Starts a container, and loads in it what QEMU's GL display loads. A domain with a GL display tells QEMU to look for
+/// modules in `module_directory` first; of one that asks for none, modules that are missing are but a note.
 ///
 /// # Errors
 /// Where source or launcher cannot be read.
@@ -107,6 +111,7 @@ pub fn judge<'a>(
     source: &'a Loader<'a>,
     launcher: &'a Loader<'a>,
     mounts: Vec<Mount<'a>>,
+    module_directory: Option<&'a str>,
 ) -> Result<Vec<Finding>, TreeError> {
     if launcher.arch != source.arch {
         return Ok(vec![Finding::fatal(
@@ -115,7 +120,8 @@ pub fn judge<'a>(
             "give the image of the node's architecture",
         )]);
     }
-    let (container, mut found) = Container::start(source, launcher, mounts)?;
+    let (mut container, mut found) = Container::start(source, launcher, mounts)?;
+    container.module_directory = module_directory;
     found.extend(container.load()?);
     Ok(found)
 }

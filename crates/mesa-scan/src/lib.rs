@@ -4,9 +4,10 @@
 //!
 //! ```text
 //! cli         flags, and what is said of them
-//! commands    scan, check, stage: plain options in, what was found or done out
+//! commands    scan, check, stage, image: plain options in, what was found or done out
 //! output      tables, JSON, settings, the policy
-//! staging     a directory of generations on the node
+//! staging     delivery as a directory of generations on the node
+//! oci         delivery as a flat image
 //! container   what a container with these mounts sees, and whether GL loads in it
 //! gl          what GL is made of, and how it is laid out
 //! loader      the dynamic loader: ELF files, where libraries are searched
@@ -20,6 +21,7 @@ pub mod commands;
 pub mod container;
 pub mod gl;
 pub mod loader;
+pub mod oci;
 pub mod output;
 pub mod staging;
 mod text;

@@ -6,11 +6,11 @@ mod report;
 mod settings;
 mod table;
 
-pub use json::{check, scan, stage};
+pub use json::{check, image, scan, stage};
 pub use manifests::POLICY_MODULE;
-pub use policy::policy;
-pub use report::{Scan, Staged, System};
-pub use settings::settings;
+pub use policy::{image_policy, policy};
+pub use report::{Imaged, Made, Scan, Staged, System};
+pub use settings::{ImageVolume, image_settings, settings};
 pub use table::{findings, table};
 
 use manifests::console::Failure;

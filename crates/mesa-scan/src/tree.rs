@@ -251,6 +251,11 @@ pub trait Tree {
     /// Where `path` is no readable file.
     fn open(&self, path: &RealPath) -> Result<Box<dyn ReadSeek + '_>, TreeError>;
 
+    /// The references under which it was saved, for a tree that is an image.
+    fn references(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Where a path is on this machine, for a tree that is a directory of it.
     fn on_this_machine(&self, _path: &RealPath) -> Option<PathBuf> {
         None

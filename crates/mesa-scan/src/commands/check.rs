@@ -1,14 +1,19 @@
 //! `mesa-scan check`: will a pod with these settings start on this node, and will GL load in it?
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use manifests::SourceError as DocumentError;
 use manifests::console::Failure;
-use mesa_injector::settings::{ALL_CONTAINERS, Problems, Settings, Source};
+use mesa_injector::settings::{ALL_CONTAINERS, HostPathType, Problems, Settings, Source};
 
 use super::scan::ScanError;
 use super::sources::Sources;
 use crate::container::{self, Cause, Finding, Findings, Mount};
+use crate::gl::GlReadAhead;
+use crate::loader::Arch;
+use crate::tree::image::{Choice, Platform};
+use crate::tree::{self, Tree, TreeError};
 
 /// The container in which KubeVirt runs QEMU.
 const COMPUTE: &str = "compute";
@@ -53,11 +58,30 @@ pub fn read_settings(path: &Path) -> Result<Settings, SettingsError> {
     })
 }
 
+/// What image volumes hold, by the volumes' names.
+pub type Volumes = BTreeMap<String, Box<dyn Tree>>;
+
+/// Opens what an image volume holds: an archive, an OCI layout, or a directory that stands for it.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn open_volume(path: &Path) -> Result<Box<dyn Tree>, TreeError> {
+    let choice = Choice {
+        machine: Some(Platform::linux(Arch::this_machine())),
+        ..Choice::default()
+    };
+    tree::open(path, &choice, &GlReadAhead)
+}
+
 /// Checks settings against a node and an image.
 ///
 /// # Errors
 /// Where node or image cannot be read.
-pub fn check(sources: &Sources, settings: &Settings) -> Result<Findings, ScanError> {
+pub fn check(
+    sources: &Sources,
+    volumes: &Volumes,
+    settings: &Settings,
+) -> Result<Findings, ScanError> {
     let node = sources.node()?;
     let Some(image) = sources.image()? else {
         return Ok(Findings::from_iter([super::scan::no_image()]));
@@ -77,24 +101,65 @@ pub fn check(sources: &Sources, settings: &Settings) -> Result<Findings, ScanErr
     let mut mounts = Vec::new();
     for volume in &settings.volumes {
         for mount in &volume.mounts {
-            match &volume.source {
-                Source::HostPath { path, kind } => mounts.push(Mount {
-                    tree: node.tree(),
-                    path: path.to_string(),
-                    kind: *kind,
-                    mount_path: mount.path.to_string(),
-                }),
-                Source::Image { reference, .. } => found.push(Finding::fatal(
-                    Cause::NotOnNode,
-                    format!(
-                        "{} comes from the image {reference}, which is not on this node to be looked at",
-                        mount.path
-                    ),
-                    "unpack it below a root of its own and scan that, or take hostPaths",
-                )),
-            }
+            let (tree, path, kind) = match &volume.source {
+                Source::HostPath { path, kind } => (node.tree(), path.to_string(), *kind),
+                Source::Image { reference, .. } => {
+                    let Some(tree) = volumes.get(&*volume.name) else {
+                        found.push(not_here(&volume.name, reference));
+                        break;
+                    };
+                    let part = mount.sub_path.as_deref();
+                    found.extend(part.map(runtimes_without_sub_path));
+                    let path = format!("/{}", part.unwrap_or_default());
+                    if !is_directory(tree.as_ref(), &path)? {
+                        found.push(no_directory(&path, reference));
+                        continue;
+                    }
+                    (tree.as_ref(), path, HostPathType::Directory)
+                }
+            };
+            mounts.push(Mount {
+                tree,
+                path,
+                kind,
+                mount_path: mount.path.to_string(),
+            });
         }
     }
-    found.extend(container::judge(&node, &image, mounts)?);
+    found.extend(container::judge(&node, &image, mounts, None)?);
     Ok(found.into_iter().collect())
+}
+
+fn is_directory(tree: &dyn Tree, path: &str) -> Result<bool, TreeError> {
+    let found = tree.lookup(path)?.found();
+    Ok(found.is_some_and(|found| found.is_directory()))
+}
+
+fn not_here(volume: &str, reference: &str) -> Finding {
+    Finding::fatal(
+        Cause::NotOnNode,
+        format!(
+            "volume {volume} comes from the image {reference}, which is not on this node to be looked at"
+        ),
+        format!("say which archive or directory holds {volume}"),
+    )
+}
+
+fn no_directory(path: &str, reference: &str) -> Finding {
+    Finding::fatal(
+        Cause::SubPath,
+        format!("{reference} has no directory {path}, and the container does not start"),
+        "correct the subPath",
+    )
+}
+
+/// Seen with containerd 2.1 (containerd#11580): no event, no log.
+fn runtimes_without_sub_path(part: &str) -> Finding {
+    Finding::note(
+        Cause::SubPath,
+        format!(
+            "subPath {part} of an image: containerd before 2.2 and CRI-O before 1.33 mount the whole image there, and say nothing"
+        ),
+        "use a newer one, or a flat image, which needs no subPath",
+    )
 }

@@ -4,7 +4,7 @@ use manifests::console::Failure;
 
 use super::sources::{SourceError, Sources};
 use crate::container::{self, Cause, Finding};
-use crate::gl::{GlFiles, Layout, NoStaging, Plan};
+use crate::gl::{GlFiles, Layout, LayoutError, Plan};
 use crate::loader::Loader;
 use crate::output::{Scan, System};
 use crate::tree::{Selection, TreeError};
@@ -20,7 +20,7 @@ pub enum ScanError {
     Tree(#[from] TreeError),
     /// The layout is impossible.
     #[error(transparent)]
-    Layout(#[from] NoStaging),
+    Layout(#[from] LayoutError),
 }
 
 impl Failure for ScanError {
@@ -28,6 +28,9 @@ impl Failure for ScanError {
         match self {
             ScanError::Source(error) => error.fix(),
             ScanError::Tree(error) => error.fix(),
+            ScanError::Layout(LayoutError::SameName { .. }) => {
+                Some("remove the one that is not Mesa's from the source".to_owned())
+            }
             ScanError::Layout(_) => Some("mount the files one by one".to_owned()),
         }
     }
@@ -44,6 +47,7 @@ pub fn scan(sources: &Sources, layout: Layout, base: &str) -> Result<Scan, ScanE
     let plan = match layout {
         Layout::Files => Plan::files(&files),
         Layout::Staged => Plan::staged(&files, image.as_ref().unwrap_or(&node), base)?,
+        Layout::Flat => Plan::flat(&files, image.as_ref().unwrap_or(&node))?,
     };
     let mut found = container::faults(&files);
     found.extend(fixed_list(&plan, &files));
@@ -52,7 +56,12 @@ pub fn scan(sources: &Sources, layout: Layout, base: &str) -> Result<Scan, ScanE
         Some(image) => {
             let staged = staged(&node, &plan);
             let mounts = mounts(&node, &staged, &plan, base);
-            found.extend(container::judge(&node, image, mounts)?);
+            found.extend(container::judge(
+                &node,
+                image,
+                mounts,
+                plan.module_directory(),
+            )?);
         }
     }
     Ok(Scan {
@@ -64,10 +73,10 @@ pub fn scan(sources: &Sources, layout: Layout, base: &str) -> Result<Scan, ScanE
     })
 }
 
-/// The generation that `stage` would write.
+/// The generation, or the flat image, that would be written.
 fn staged<'a>(node: &Loader<'a>, plan: &Plan) -> Selection<'a> {
     let mut selection = Selection::of(node.tree());
-    if plan.layout == Layout::Staged {
+    if plan.layout != Layout::Files {
         for file in &plan.files {
             selection.add(&file.staged, file.item.real_path.clone());
         }
@@ -86,10 +95,10 @@ fn mounts<'a>(
         .map(|mount| container::Mount {
             tree: match plan.layout {
                 Layout::Files => node.tree(),
-                Layout::Staged => staged,
+                Layout::Staged | Layout::Flat => staged,
             },
             path: match plan.layout {
-                Layout::Files => mount.path.clone(),
+                Layout::Files | Layout::Flat => mount.path.clone(),
                 Layout::Staged => mount
                     .path
                     .strip_prefix(base)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use manifests::console::Failure;
 
@@ -132,13 +133,13 @@ impl Opened {
 
 /// A node's root, and an image where there is one.
 pub struct Sources {
-    node: Opened,
+    node: Rc<Opened>,
     image: Option<Opened>,
 }
 
 impl Sources {
-    /// Opens both. Where an archive holds images for several platforms, that for `platform` is taken, or else the node's
-    /// for this machine and the other for the node's architecture.
+    /// Opens a node's root, and an image where there is one. Where an archive holds images for several platforms, that for
+    /// `platform` is taken, or else the node's for this machine and the other for the node's architecture.
     ///
     /// # Errors
     /// Where one of them cannot be read, or which image is meant cannot be told.
@@ -147,7 +148,38 @@ impl Sources {
         image: Option<&Root>,
         platform: Option<&Platform>,
     ) -> Result<Self, SourceError> {
-        let node = node.open(Which::Node, platform, Platform::linux(Arch::this_machine()))?;
+        Sources::beside(&Sources::open_node(node, platform)?, image, platform)
+    }
+
+    /// The same with several images beside one node; without an image it is the node alone.
+    ///
+    /// # Errors
+    /// As [`Sources::open`].
+    pub fn open_all(
+        node: &Root,
+        images: &[Root],
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Self>, SourceError> {
+        let node = Sources::open_node(node, platform)?;
+        match images {
+            [] => Ok(vec![Sources::beside(&node, None, platform)?]),
+            images => images
+                .iter()
+                .map(|image| Sources::beside(&node, Some(image), platform))
+                .collect(),
+        }
+    }
+
+    fn open_node(node: &Root, platform: Option<&Platform>) -> Result<Rc<Opened>, SourceError> {
+        let machine = Platform::linux(Arch::this_machine());
+        Ok(Rc::new(node.open(Which::Node, platform, machine)?))
+    }
+
+    fn beside(
+        node: &Rc<Opened>,
+        image: Option<&Root>,
+        platform: Option<&Platform>,
+    ) -> Result<Self, SourceError> {
         let image = match image {
             None => None,
             Some(image) => {
@@ -155,6 +187,7 @@ impl Sources {
                 Some(image.open(Which::Image, platform, of_node)?)
             }
         };
+        let node = Rc::clone(node);
         Ok(Sources { node, image })
     }
 
@@ -172,5 +205,12 @@ impl Sources {
     /// Where there is none in it.
     pub fn image(&self) -> Result<Option<Loader<'_>>, SourceError> {
         self.image.as_ref().map(Opened::loader).transpose()
+    }
+
+    /// What the image is called: as it was given, and by those who saved it.
+    #[must_use]
+    pub fn image_names(&self) -> Option<(&str, Vec<String>)> {
+        let image = self.image.as_ref()?;
+        Some((&image.path, image.tree.references()))
     }
 }

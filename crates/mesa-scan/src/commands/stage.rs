@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use manifests::console::Failure;
 
+use super::progress;
 use super::scan::{self, ScanError};
 use super::sources::Sources;
 use crate::gl::Layout;
@@ -82,7 +82,8 @@ pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged
     let mut done = Vec::new();
     let area = Area::open(&options.to).map_err(|error| error.with_size(size))?;
     let selinux = Context::choose(options.selinux);
-    let progress = progress(size);
+    // Two passes over the bytes: reading what is there, copying it.
+    let progress = progress(size.saturating_mul(2));
     let node = sources.node().map_err(ScanError::from)?;
     let generation = Generation::read(
         node.tree(),
@@ -145,16 +146,6 @@ fn on_node(path: &Path, root: &Path) -> Result<String, StageError> {
         Err(_) => path,
     };
     Ok(below.display().to_string())
-}
-
-/// Two passes over the bytes: reading what is there, copying it.
-fn progress(size: u64) -> ProgressBar {
-    let bar = ProgressBar::new(size.saturating_mul(2));
-    let style = ProgressStyle::with_template("{msg:8} {bar:40} {bytes}/{total_bytes} {eta}");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn not_root() -> Option<String> {

@@ -24,6 +24,8 @@ pub enum Cause {
     HostPathNoexec,
     /// A volume that is not of this node.
     NotOnNode,
+    /// A part of an image volume that is not there, or that some runtimes do not know.
+    SubPath,
     /// The mounts are not for the container that runs QEMU.
     NotCompute,
     /// A mount point that the runtime cannot make.
@@ -44,8 +46,10 @@ pub enum Cause {
     NoDriver,
     /// Some of the node's drivers are left out.
     DriversLeftOut,
-    /// QEMU's own part of a GL display.
+    /// QEMU's own part of a GL display is missing.
     QemuModule,
+    /// A module of another build of QEMU.
+    QemuBuild,
     /// The next update of the node's Mesa breaks the mounts.
     FixedList,
 }

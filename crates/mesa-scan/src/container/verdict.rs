@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::Container;
 use super::finding::{Cause, Finding};
 use crate::gl::entry_points::{BadVendor, VENDOR_DIRECTORY};
-use crate::gl::qemu::{self, Qemu};
+use crate::gl::qemu::{self, DISPLAY_MODULES, EPOXY, Qemu};
 use crate::gl::{Absent, Closure, EntryPoints};
 use crate::loader::elf::Requirement;
 use crate::loader::{Elf, Library, Loader, Paths, Search, glibc};
@@ -37,8 +37,12 @@ impl<'a> Running<'a> {
     pub(super) fn judge(&self) -> Result<Vec<Finding>, TreeError> {
         let entries = EntryPoints::of(self.loader.tree(), &self.container.drivers)?;
         let qemu = Qemu::of(&self.loader)?;
+        let modules = self.modules(&qemu)?;
         let mut names = entries.names(&self.loader)?;
-        names.extend(qemu.modules.iter().map(ToString::to_string));
+        let of_display = modules
+            .iter()
+            .filter(|module| qemu::is_of_display(module.name()));
+        names.extend(of_display.map(ToString::to_string));
         let closure = Closure::follow(&self.loader, names, |_| Ok(false))?;
 
         let mut found = self.missing_entries(&closure, &entries)?;
@@ -56,9 +60,131 @@ impl<'a> Running<'a> {
         for library in files.values() {
             found.extend(self.missing_versions(library, &closure));
         }
-        found.extend(of_qemu(&qemu));
+        found.extend(self.missing_modules(&modules)?);
+        found.extend(self.incomplete_modules(&modules)?);
+        found.extend(self.other_builds(&qemu, &modules)?);
         found.extend(relative_vendors(&entries));
         Ok(found)
+    }
+
+    /// The modules that QEMU would load: of one name the first that it finds.
+    fn modules(&self, qemu: &Qemu) -> Result<Vec<RealPath>, TreeError> {
+        let mut modules = match self.container.module_directory {
+            Some(directory) => qemu::modules_in(self.loader.tree(), directory)?,
+            None => Vec::new(),
+        };
+        for own in &qemu.modules {
+            if modules.iter().all(|module| module.name() != own.name()) {
+                modules.push(own.clone());
+            }
+        }
+        Ok(modules)
+    }
+
+    /// Whoever asks for a GL display needs them; to others it is good to know.
+    fn missing_modules(&self, modules: &[RealPath]) -> Result<Vec<Finding>, TreeError> {
+        let finding = match self.container.module_directory {
+            Some(_) => |what: String, fix: &str| Finding::fatal(Cause::QemuModule, what, fix),
+            None => |what: String, fix: &str| Finding::note(Cause::QemuModule, what, fix),
+        };
+        let missing: Vec<&str> = DISPLAY_MODULES
+            .into_iter()
+            .filter(|name| modules.iter().all(|module| module.name() != *name))
+            .collect();
+        let mut found = Vec::new();
+        if !missing.is_empty() {
+            found.push(finding(
+                format!(
+                    "the image has no {}, and no mount brings one: QEMU there has no GL display",
+                    missing.join(" and no ")
+                ),
+                "take them from a source that has them of the image's exact QEMU build (packages qemu-kvm-ui-opengl and \
+                 qemu-kvm-ui-egl-headless, or qemu-system-modules-opengl)",
+            ));
+            if !matches!(
+                self.loader.find(EPOXY, &Paths::default())?,
+                Search::Found(_)
+            ) {
+                found.push(finding(
+                    format!("the image has no {EPOXY}, which QEMU's GL modules need"),
+                    "take it from a source that has it",
+                ));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Modules of GPUs that render with GL: a VM without such a GPU does not load them.
+    fn incomplete_modules(&self, modules: &[RealPath]) -> Result<Vec<Finding>, TreeError> {
+        let mut found = Vec::new();
+        for module in modules
+            .iter()
+            .filter(|module| !qemu::is_of_display(module.name()))
+        {
+            let closure = Closure::follow(&self.loader, [module.to_string()], |_| Ok(false))?;
+            if closure.absent.is_empty() {
+                continue;
+            }
+            let missing: Vec<&str> = closure.absent.keys().map(|name| base_name(name)).collect();
+            found.push(Finding::note(
+                Cause::LibraryMissing,
+                format!(
+                    "{} needs {}, which is not there",
+                    module.name(),
+                    missing.join(", ")
+                ),
+                "add it where VMs have a virtio GPU that renders (accel3d)",
+            ));
+        }
+        Ok(found)
+    }
+
+    /// QEMU refuses a module of another build, and then does not start.
+    fn other_builds(
+        &self,
+        qemu: &Qemu,
+        modules: &[RealPath],
+    ) -> Result<Option<Finding>, TreeError> {
+        let Some(own) = qemu.build() else {
+            return Ok(None);
+        };
+        let tree = self.loader.tree();
+        let mut others = Vec::new();
+        let mut of = None;
+        for module in modules {
+            if let Some(build) = qemu::build_of_module(tree, module)?
+                && build.stamp != own.stamp
+            {
+                others.push(module.name());
+                of = Some(build);
+            }
+        }
+        let Some(other) = of else {
+            return Ok(None);
+        };
+        let source = Qemu::of(self.container.source)?;
+        let named = match source.build() {
+            Some(build) if build.stamp == other.stamp && build.version.is_some() => {
+                Some(build.to_string())
+            }
+            _ => qemu::packaged_version(self.container.source.tree())?,
+        };
+        let builds = match (named, &own.version) {
+            (Some(named), Some(own)) => format!("of {named}, QEMU in the image is {own}"),
+            _ => format!(
+                "of the build {}, QEMU in the image of {}",
+                other.stamp, own.stamp
+            ),
+        };
+        Ok(Some(Finding::fatal(
+            Cause::QemuBuild,
+            format!(
+                "{} {} {builds}: QEMU loads modules of its own build only",
+                others.join(", "),
+                if others.len() == 1 { "is" } else { "are" }
+            ),
+            "take them from a source with the image's exact QEMU build",
+        )))
     }
 
     fn is_mounted(&self, library: &Library) -> bool {
@@ -238,32 +364,6 @@ pub(super) fn bad_vendor(vendor: &BadVendor) -> Finding {
         format!("{}: {}", vendor.json, vendor.what),
         "reinstall its package, or remove it",
     )
-}
-
-fn of_qemu(qemu: &Qemu) -> Vec<Finding> {
-    let mut found = Vec::new();
-    if !qemu.missing.is_empty() {
-        found.push(Finding::note(
-            Cause::QemuModule,
-            format!(
-                "the image has no {}: QEMU there has no GL display, whatever is mounted",
-                qemu.missing.join(" and no ")
-            ),
-            "add the packages of the image's exact QEMU build (qemu-kvm-ui-opengl and qemu-kvm-ui-egl-headless, or \
-             qemu-system-modules-opengl)",
-        ));
-    }
-    if !qemu.has_epoxy {
-        found.push(Finding::note(
-            Cause::QemuModule,
-            format!(
-                "the image has no {}, which QEMU's GL modules need",
-                qemu::EPOXY
-            ),
-            "add libepoxy to the image",
-        ));
-    }
-    found
 }
 
 fn relative_vendors(entries: &EntryPoints) -> impl Iterator<Item = Finding> {

@@ -38,7 +38,7 @@ pub struct EntryPoints {
     pub bad_vendors: Vec<BadVendor>,
     /// `dri/*_dri.so`.
     pub dri: Vec<RealPath>,
-    /// `gbm/*.so`.
+    /// `gbm/*_gbm.so`: Mesa asks for a name and no more (`gbm/main/backend.c`).
     pub gbm: Vec<RealPath>,
     /// `drirc.d/*.conf`.
     pub drirc: Vec<RealPath>,
@@ -90,7 +90,7 @@ impl EntryPoints {
         };
         let mut entries = EntryPoints {
             dri: files(&format!("{drivers}/dri"), "_dri.so")?,
-            gbm: files(&format!("{drivers}/gbm"), ".so")?,
+            gbm: files(&format!("{drivers}/gbm"), "_gbm.so")?,
             drirc: files(DRIRC_DIRECTORY, ".conf")?,
             ..EntryPoints::default()
         };

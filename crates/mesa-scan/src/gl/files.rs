@@ -6,6 +6,7 @@ use mesa_injector::path::CleanPath;
 
 use super::closure::{Absent, Closure};
 use super::entry_points::{self, BadVendor, EntryPoints};
+use super::qemu::{self, Qemu};
 use crate::loader::{Elf, Library, Loader, Paths, Search, glibc};
 use crate::tree::{FileId, RealPath, TreeError, base_name};
 
@@ -25,6 +26,8 @@ pub enum Role {
     Vendor,
     /// A configuration of Mesa.
     Drirc,
+    /// A module of QEMU.
+    QemuModule,
 }
 
 /// A file of the node that the container must have.
@@ -66,6 +69,8 @@ pub struct GlFiles {
     pub irregular: Vec<RealPath>,
     /// The node's directory that holds `dri/` and `gbm/`.
     pub drivers: RealPath,
+    /// The image's QEMU.
+    pub qemu: Option<Qemu>,
 }
 
 impl GlFiles {
@@ -83,8 +88,15 @@ impl GlFiles {
             absent: BTreeMap::new(),
             irregular: Vec::new(),
             drivers,
+            qemu: image.map(Qemu::of).transpose()?,
         };
-        let closure = Closure::follow(node, entries.names(node)?, |name| {
+        let modules = files.missing_modules(node)?;
+        let mut names = entries.names(node)?;
+        names.extend(modules.iter().map(ToString::to_string));
+        if let (Some(image), Some(qemu)) = (image, &files.qemu) {
+            names.extend(needs_of(&qemu.modules, image, node)?);
+        }
+        let closure = Closure::follow(node, names, |name| {
             let own = image
                 .map(|image| path_in(image, name))
                 .transpose()?
@@ -96,11 +108,24 @@ impl GlFiles {
             Ok(leave_out)
         })?;
         files.absent = closure.absent;
-        let libdir = image.map_or(&node.libdir, |image| &image.libdir);
+        let places = Places {
+            entries: &entries,
+            modules: &modules,
+            libdir: image.map_or(&node.libdir, |image| &image.libdir),
+            drivers: &files.drivers,
+            module_directory: match &files.qemu {
+                Some(qemu) => qemu.module_directory.clone(),
+                None => modules
+                    .first()
+                    .map(RealPath::parent)
+                    .unwrap_or_else(RealPath::root)
+                    .to_string(),
+            },
+        };
         files.items = closure
             .libraries
             .into_iter()
-            .map(|(name, library)| library_item(&entries, &name, library, libdir, &files.drivers))
+            .map(|(name, library)| places.item(&name, library))
             .collect();
         let texts = entries
             .vendors
@@ -136,6 +161,31 @@ impl GlFiles {
     #[must_use]
     pub fn minimal_glibc(&self) -> Option<glibc::Version> {
         glibc::Version::needed_by(self.items.iter().filter_map(|item| item.elf.as_ref()))
+    }
+
+    /// The modules for GL that the node's QEMU has and the image's has not, as the node has them. One that is not the
+    /// display's is left out where the node does not have what it needs.
+    fn missing_modules(&self, node: &Loader<'_>) -> Result<Vec<RealPath>, TreeError> {
+        let mut missing = Vec::new();
+        for module in Qemu::of(node)?.modules {
+            if self
+                .qemu
+                .as_ref()
+                .is_some_and(|qemu| qemu.has(module.name()))
+            {
+                continue;
+            }
+            let is_whole = || -> Result<bool, TreeError> {
+                let entry = [module.to_string()];
+                Ok(Closure::follow(node, entry, |_| Ok(false))?
+                    .absent
+                    .is_empty())
+            };
+            if qemu::is_of_display(module.name()) || is_whole()? {
+                missing.push(module);
+            }
+        }
+        Ok(missing)
     }
 
     /// Adds a file that is no library, unless the image has one at the same path.
@@ -187,39 +237,71 @@ fn path_in(image: &Loader<'_>, name: &str) -> Result<Option<String>, TreeError> 
     })
 }
 
-fn library_item(
-    entries: &EntryPoints,
-    name: &str,
-    library: Library,
-    libdir: &RealPath,
-    drivers: &RealPath,
-) -> Item {
-    let named = |paths: &[RealPath]| paths.iter().any(|path| path.as_str() == name);
-    let role = if named(&entries.dri) {
-        Role::Dri
-    } else if named(&entries.gbm) {
-        Role::Gbm
-    } else if name.contains('/') {
-        Role::LibraryAtPath
-    } else {
-        Role::Library
-    };
-    let container_path = match role {
-        Role::Library => libdir.join(name).to_string(),
-        // Where Mesa looks, whatever the node's directory is a link to.
-        Role::Dri => format!("{drivers}/dri/{}", base_name(name)),
-        Role::Gbm => format!("{drivers}/gbm/{}", base_name(name)),
-        // As it is written, for that is what will be opened.
-        _ => CleanPath::new(name).to_string(),
-    };
-    Item {
-        role,
-        name: base_name(name).to_owned(),
-        size: library.entry.file_size().unwrap_or_default(),
-        id: library.entry.node.id,
-        node_path: library.path,
-        real_path: library.entry.path,
-        container_path,
-        elf: Some(library.elf),
+/// What modules of the image need and the node can give: an image may have the modules without what they need.
+fn needs_of(
+    modules: &[RealPath],
+    image: &Loader<'_>,
+    node: &Loader<'_>,
+) -> Result<Vec<String>, TreeError> {
+    let mut names = Vec::new();
+    for module in modules {
+        let Search::Found(module) = image.find(module.as_str(), &Paths::default())? else {
+            continue;
+        };
+        for name in module.elf.needed {
+            if let Search::Found(_) = node.find(&name, &Paths::default())? {
+                names.push(name);
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Where the container must have what.
+struct Places<'a> {
+    entries: &'a EntryPoints,
+    modules: &'a [RealPath],
+    libdir: &'a RealPath,
+    drivers: &'a RealPath,
+    module_directory: String,
+}
+
+impl Places<'_> {
+    fn role(&self, name: &str) -> Role {
+        let is_one_of = |paths: &[RealPath]| paths.iter().any(|path| path.as_str() == name);
+        if is_one_of(&self.entries.dri) {
+            Role::Dri
+        } else if is_one_of(&self.entries.gbm) {
+            Role::Gbm
+        } else if is_one_of(self.modules) {
+            Role::QemuModule
+        } else if name.contains('/') {
+            Role::LibraryAtPath
+        } else {
+            Role::Library
+        }
+    }
+
+    fn item(&self, name: &str, library: Library) -> Item {
+        let role = self.role(name);
+        let container_path = match role {
+            Role::Library => self.libdir.join(name).to_string(),
+            // Where Mesa looks, whatever the node's directory is a link to.
+            Role::Dri => format!("{}/dri/{}", self.drivers, base_name(name)),
+            Role::Gbm => format!("{}/gbm/{}", self.drivers, base_name(name)),
+            Role::QemuModule => format!("{}/{}", self.module_directory, base_name(name)),
+            // As it is written, for that is what will be opened.
+            _ => CleanPath::new(name).to_string(),
+        };
+        Item {
+            role,
+            name: base_name(name).to_owned(),
+            size: library.entry.file_size().unwrap_or_default(),
+            id: library.entry.node.id,
+            node_path: library.path,
+            real_path: library.entry.path,
+            container_path,
+            elf: Some(library.elf),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The two ways to bring GL's files into a container.
+//! The ways to bring GL's files into a container.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +7,7 @@ use mesa_injector::settings::{HostPathType, derived_name};
 use super::entry_points::{DRIRC_DIRECTORY, VENDOR_DIRECTORY};
 use super::files::{GlFiles, Item, Role};
 use crate::loader::{Arch, Loader, glibc};
+use crate::tree::RealPath;
 
 /// How the files are mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -16,15 +17,20 @@ pub enum Layout {
     Files,
     /// A few directories with copies, made by `mesa-scan stage`.
     Staged,
+    /// One image with all files in its root, made by `mesa-scan image`, mounted whole at each directory.
+    Flat,
 }
 
-/// A host path and where the container gets it.
+/// The volume of the flat image.
+pub const FLAT_VOLUME: &str = "mesa";
+
+/// What is mounted, and where the container gets it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HostPath {
+pub struct Mount {
     /// The volume's name.
     pub name: String,
-    /// On the node.
+    /// On the node; in the flat image its root.
     pub path: String,
     /// What the kubelet must find there.
     #[serde(rename = "type", serialize_with = "type_name")]
@@ -43,7 +49,7 @@ pub struct Plan {
     /// Which way.
     pub layout: Layout,
     /// What the pod gets.
-    pub mounts: Vec<HostPath>,
+    pub mounts: Vec<Mount>,
     /// Where each file appears in the container.
     pub files: Vec<Placed>,
 }
@@ -55,7 +61,7 @@ pub struct Placed {
     pub item: Item,
     /// In the container.
     pub container_path: String,
-    /// Below a generation: `lib/libEGL.so.1`.
+    /// Below a generation: `lib/libEGL.so.1`; in a flat image just the name.
     pub staged: String,
 }
 
@@ -69,9 +75,9 @@ impl Placed {
     }
 }
 
-/// Why a set cannot be staged.
+/// Why a set cannot be laid out so.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum NoStaging {
+pub enum LayoutError {
     /// The architecture's loader has no such directories.
     #[error("glibc has no glibc-hwcaps directory on {0}, where staged libraries go")]
     Architecture(Arch),
@@ -81,6 +87,16 @@ pub enum NoStaging {
         first = glibc::FIRST_WITH_HWCAPS
     )]
     Glibc(glibc::Version),
+    /// Two files of one name, of which a flat image holds one.
+    #[error(
+        "{first} and {second} have the same name, and a flat image has one directory for all files"
+    )]
+    SameName {
+        /// The one.
+        first: RealPath,
+        /// The other.
+        second: RealPath,
+    },
 }
 
 impl Plan {
@@ -88,7 +104,7 @@ impl Plan {
     #[must_use]
     pub fn files(files: &GlFiles) -> Self {
         let mut names = Names::default();
-        let mount = |item: &Item| HostPath {
+        let mount = |item: &Item| Mount {
             name: names.unique(&item.name),
             path: item.node_path.to_string(),
             kind: HostPathType::File,
@@ -109,43 +125,33 @@ impl Plan {
     ///
     /// # Errors
     /// Where the image's loader, that of the node without an image, would not search them.
-    pub fn staged(files: &GlFiles, container: &Loader<'_>, base: &str) -> Result<Self, NoStaging> {
-        let hwcaps = container
-            .arch
-            .hwcaps()
-            .ok_or(NoStaging::Architecture(container.arch))?;
-        let glibc = container.glibc.unwrap_or(glibc::Version(0, 0));
-        if glibc < glibc::FIRST_WITH_HWCAPS {
-            return Err(NoStaging::Glibc(glibc));
-        }
-        let library_directory = format!("{}/glibc-hwcaps/{hwcaps}", container.libdir);
+    pub fn staged(
+        files: &GlFiles,
+        container: &Loader<'_>,
+        base: &str,
+    ) -> Result<Self, LayoutError> {
+        let library_directory = library_directory(container)?;
         let mut names = Names::default();
         let mut directories = BTreeMap::new();
         let mut single = Vec::new();
         let mut placed: Vec<Placed> = Vec::new();
         for item in &files.items {
-            let directory = match item.role {
-                Role::Library => library_directory.clone(),
-                Role::Dri => format!("{}/dri", files.drivers),
-                Role::Gbm => format!("{}/gbm", files.drivers),
-                Role::Vendor => VENDOR_DIRECTORY.to_owned(),
-                Role::Drirc => DRIRC_DIRECTORY.to_owned(),
-                Role::LibraryAtPath => {
-                    // Two may have the same name at different paths; volume names are unique.
-                    let name = names.unique(&item.name);
-                    let staged = format!("{}/{name}", directory_of(item.role));
-                    placed.push(Placed {
-                        staged: staged.clone(),
-                        ..Placed::new(item, item.container_path.clone())
-                    });
-                    single.push(HostPath {
-                        name,
-                        path: format!("{base}/{staged}"),
-                        kind: HostPathType::File,
-                        mount_path: item.container_path.clone(),
-                    });
-                    continue;
-                }
+            let Some(directory) = shared_directory(item.role, &library_directory, &files.drivers)
+            else {
+                // Two may have the same name at different paths; volume names are unique.
+                let name = names.unique(&item.name);
+                let staged = format!("{}/{name}", directory_of(item.role));
+                placed.push(Placed {
+                    staged: staged.clone(),
+                    ..Placed::new(item, item.container_path.clone())
+                });
+                single.push(Mount {
+                    name,
+                    path: format!("{base}/{staged}"),
+                    kind: HostPathType::File,
+                    mount_path: item.container_path.clone(),
+                });
+                continue;
             };
             // Of two vendor files of one name libglvnd's first directory, which comes first, has the say.
             let container_path = format!("{directory}/{}", item.name);
@@ -157,9 +163,9 @@ impl Plan {
             }
             directories.insert(directory_of(item.role), directory);
         }
-        let mut mounts: Vec<HostPath> = directories
+        let mut mounts: Vec<Mount> = directories
             .into_iter()
-            .map(|(kind, mount_path)| HostPath {
+            .map(|(kind, mount_path)| Mount {
                 name: names.unique(kind),
                 path: format!("{base}/{kind}"),
                 kind: HostPathType::Directory,
@@ -173,13 +179,106 @@ impl Plan {
             files: placed,
         })
     }
+
+    /// One image that is mounted whole at each directory: every reader picks its own files by name.
+    ///
+    /// # Errors
+    /// Where two files have the same name, or the image's loader, that of the node without an image, would not search the
+    /// directory.
+    pub fn flat(files: &GlFiles, container: &Loader<'_>) -> Result<Self, LayoutError> {
+        let library_directory = library_directory(container)?;
+        let mut by_name: BTreeMap<&str, &Item> = BTreeMap::new();
+        let mut directories = BTreeSet::new();
+        let mut placed: Vec<Placed> = Vec::new();
+        for item in &files.items {
+            let directory = shared_directory(item.role, &library_directory, &files.drivers);
+            let directory = directory.unwrap_or_else(|| {
+                let (directory, _) = item.container_path.rsplit_once('/').unwrap_or_default();
+                directory.to_owned()
+            });
+            match by_name.get(item.name.as_str()) {
+                // Of two vendor files of one name libglvnd's first directory, which comes first, has the say.
+                Some(first) if first.role == item.role && item.role == Role::Vendor => continue,
+                Some(first) if first.id != item.id => {
+                    return Err(LayoutError::SameName {
+                        first: first.node_path.clone(),
+                        second: item.node_path.clone(),
+                    });
+                }
+                _ => {}
+            }
+            by_name.insert(&item.name, item);
+            placed.push(Placed {
+                staged: item.name.clone(),
+                ..Placed::new(item, format!("{directory}/{}", item.name))
+            });
+            directories.insert(directory);
+        }
+        let mount = |mount_path| Mount {
+            name: FLAT_VOLUME.to_owned(),
+            path: "/".to_owned(),
+            kind: HostPathType::Directory,
+            mount_path,
+        };
+        // First the one in which QEMU's modules are found too.
+        directories.remove(&library_directory);
+        let directories = [library_directory].into_iter().chain(directories);
+        Ok(Plan {
+            layout: Layout::Flat,
+            mounts: directories.map(mount).collect(),
+            files: placed,
+        })
+    }
+
+    /// The directory of the container in which QEMU is to look for its modules first, where it needs to be told: in a
+    /// flat image, and where modules come in a directory with libraries.
+    #[must_use]
+    pub fn module_directory(&self) -> Option<&str> {
+        let brings_modules = || {
+            let mut files = self.files.iter();
+            files.any(|file| file.item.role == Role::QemuModule)
+        };
+        let libraries = match self.layout {
+            Layout::Files => return None,
+            Layout::Staged if !brings_modules() => return None,
+            Layout::Staged | Layout::Flat => self.mounts.iter().find(|mount| {
+                mount.kind == HostPathType::Directory && mount.mount_path.contains("/glibc-hwcaps/")
+            }),
+        };
+        libraries.map(|mount| mount.mount_path.as_str())
+    }
+}
+
+/// The directory that the loader searches first of its default ones.
+fn library_directory(container: &Loader<'_>) -> Result<String, LayoutError> {
+    let hwcaps = container
+        .arch
+        .hwcaps()
+        .ok_or(LayoutError::Architecture(container.arch))?;
+    let glibc = container.glibc.unwrap_or(glibc::Version(0, 0));
+    if glibc < glibc::FIRST_WITH_HWCAPS {
+        return Err(LayoutError::Glibc(glibc));
+    }
+    Ok(format!("{}/glibc-hwcaps/{hwcaps}", container.libdir))
+}
+
+/// The directory of the container that holds all files of a role; none where each has its own place.
+fn shared_directory(role: Role, library_directory: &str, drivers: &RealPath) -> Option<String> {
+    Some(match role {
+        Role::Library | Role::QemuModule => library_directory.to_owned(),
+        Role::Dri => format!("{drivers}/dri"),
+        Role::Gbm => format!("{drivers}/gbm"),
+        Role::Vendor => VENDOR_DIRECTORY.to_owned(),
+        Role::Drirc => DRIRC_DIRECTORY.to_owned(),
+        Role::LibraryAtPath => return None,
+    })
 }
 
 /// The directory of a generation that holds the files of a role.
 #[must_use]
 pub fn directory_of(role: Role) -> &'static str {
     match role {
-        Role::Library => "lib",
+        Role::Library | Role::QemuModule => "lib",
         Role::LibraryAtPath => "paths",
         Role::Dri => "dri",
         Role::Gbm => "gbm",

@@ -1,10 +1,12 @@
 //! What a scan reads of an image's files, so that a compressed layer is unpacked once.
 
+use super::qemu;
 use crate::loader::Elf;
 use crate::tree::ReadSeek;
 use crate::tree::image::ReadAhead;
 
-/// Libraries as the loader reads them, and the texts of the loader, of libglvnd and of Mesa.
+/// Libraries as the loader reads them, the texts of the loader, of libglvnd and of Mesa, and of which build QEMU and its
+/// modules are.
 #[derive(Debug, Clone, Copy)]
 pub struct GlReadAhead;
 
@@ -13,7 +15,7 @@ const MAX_TEXT: u64 = 64 * 1024;
 
 impl ReadAhead for GlReadAhead {
     fn wants(&self, name: &str) -> bool {
-        is_text(name) || name.contains(".so")
+        is_text(name) || name.contains(".so") || qemu::is_emulator(name)
     }
 
     fn read(&self, name: &str, file: &mut dyn ReadSeek) {
@@ -23,7 +25,12 @@ impl ReadAhead for GlReadAhead {
                 &mut std::io::Read::take(file, MAX_TEXT),
                 &mut std::io::sink(),
             );
-        } else {
+            return;
+        }
+        if qemu::is_emulator(name) || qemu::is_gl_module(name) {
+            qemu::read_ahead(name, file);
+        }
+        if name.contains(".so") {
             let _ = Elf::read(file);
         }
     }

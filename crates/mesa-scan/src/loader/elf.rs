@@ -76,6 +76,30 @@ impl Elf {
         Elf::read(tree.open(path)?)
     }
 
+    /// Where the constants of a program or library are: what is mapped neither to be written nor to be run, each part as its
+    /// start and size in the file.
+    ///
+    /// # Errors
+    /// As [`Elf::read`].
+    pub fn read_only_segments(file: impl Read + Seek) -> Result<Vec<(u64, u64)>, ElfError> {
+        let cache = ReadCache::new(file);
+        let file = &cache;
+        identify(file)?;
+        let header = Header::parse(file).map_err(malformed)?;
+        let endian = header.endian().map_err(malformed)?;
+        let segments = header.program_headers(endian, file).map_err(malformed)?;
+        let is_constant = |segment: &&elf::ProgramHeader64<Endianness>| {
+            let flags = segment.p_flags(endian);
+            segment.p_type(endian) == elf::PT_LOAD
+                && !flags.contains(elf::PF_W)
+                && !flags.contains(elf::PF_X)
+        };
+        let constants = segments.iter().filter(is_constant);
+        Ok(constants
+            .map(|segment| (segment.p_offset(endian), segment.p_filesz(endian)))
+            .collect())
+    }
+
     /// Reads the parts of a library that matter.
     ///
     /// # Errors

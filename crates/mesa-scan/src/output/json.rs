@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{OutputError, Scan, Staged, System};
+use super::{ImageVolume, Imaged, OutputError, Scan, Staged, System};
 use crate::container::Findings;
-use crate::gl::{HostPath, Item, Layout};
+use crate::gl::{Item, Layout, Mount};
 use crate::loader::glibc;
 
 /// The version of these objects. What is added later does not change it.
@@ -45,7 +45,7 @@ pub fn scan(scan: &Scan) -> Result<String, OutputError> {
         files: usize,
         bytes: u64,
         layout: Layout,
-        mounts: &'a [HostPath],
+        mounts: &'a [Mount],
         items: &'a [Item],
         /// What the image has: name and path.
         present: &'a BTreeMap<String, String>,
@@ -74,6 +74,68 @@ pub fn check(findings: &Findings) -> Result<String, OutputError> {
     #[derive(Serialize)]
     struct Nothing {}
     report(findings, Nothing {})
+}
+
+/// The images that were made as JSON, each with its launcher, its verdict and its settings.
+///
+/// # Errors
+/// Where the policy would not accept settings.
+pub fn image(all: &[Imaged], volume: &ImageVolume) -> Result<String, OutputError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Images<'a> {
+        version: u32,
+        loads: bool,
+        images: Vec<One<'a>>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct One<'a> {
+        name: &'a str,
+        launcher: &'a Option<String>,
+        loads: bool,
+        findings: &'a Findings,
+        files: usize,
+        bytes: u64,
+        mounts: &'a [Mount],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        made: Option<Written<'a>>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Written<'a> {
+        reference: String,
+        digest: &'a str,
+        compressed: u64,
+        settings: serde_json::Value,
+    }
+    let mut images = Vec::new();
+    for imaged in all {
+        let made = match &imaged.made {
+            None => None,
+            Some(made) => Some(Written {
+                reference: made.reference.to_string(),
+                digest: &made.digest,
+                compressed: made.size,
+                settings: serde_json::from_str(&super::image_settings(imaged, made, volume)?)?,
+            }),
+        };
+        images.push(One {
+            name: &imaged.name,
+            launcher: &imaged.launcher,
+            loads: imaged.scan.findings.loads(),
+            findings: &imaged.scan.findings,
+            files: imaged.scan.files.file_count(),
+            bytes: imaged.scan.files.total_size(),
+            mounts: &imaged.scan.plan.mounts,
+            made,
+        });
+    }
+    Ok(manifests::to_json(&Images {
+        version: VERSION,
+        loads: images.iter().all(|image| image.loads),
+        images,
+    })?)
 }
 
 /// What was staged as JSON, the settings among it.

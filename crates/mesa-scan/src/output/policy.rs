@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use manifests::{Mode, Policy};
 
-use super::{OutputError, Scan};
+use super::settings::labels;
+use super::{ImageVolume, Imaged, Made, OutputError, Scan};
 
 /// A ClusterAdmissionPolicy with the settings for a scan.
 ///
@@ -12,15 +13,40 @@ use super::{OutputError, Scan};
 /// Where the policy would not accept the settings.
 pub fn policy(scan: &Scan, module: &str) -> Result<String, OutputError> {
     let mut comments = vec!["Add the namespaces of your VMs to the namespaceSelector.".to_owned()];
-    comments.extend(scan.findings.notes().map(|note| format!("Note: {note}")));
-    comments.extend(
-        scan.findings
-            .fatal()
-            .map(|reason| format!("GL will not load: {reason}")),
-    );
+    comments.extend(said(scan));
     let settings = super::settings(&scan.plan, &BTreeMap::new())?;
     let mut policy = Policy::new(module, serde_json::from_str(&settings)?);
     // The default, but whoever wants to try the policy sees where to write monitor.
     policy.spec.mode = Some(Mode::Protect);
     Ok(policy.to_yaml(&comments)?)
+}
+
+/// A ClusterAdmissionPolicy for one launcher, in all namespaces, for those VMs that ask for a display by their label.
+///
+/// # Errors
+/// Where the policy would not accept the settings.
+pub fn image_policy(
+    imaged: &Imaged,
+    made: &Made,
+    volume: &ImageVolume,
+    module: &str,
+) -> Result<String, OutputError> {
+    let launcher = imaged.launcher.as_deref().unwrap_or("every launcher");
+    let mut comments = vec![
+        format!("OpenGL for VMs with the label mesa-injector.io/inject: enabled, in {launcher}."),
+        format!("The image: {}", made.reference.pinned(&made.digest)),
+    ];
+    comments.extend(said(&imaged.scan));
+    let settings = super::image_settings(imaged, made, volume)?;
+    let name = format!("mesa-injector-{}", imaged.name);
+    let settings = serde_json::from_str(&settings)?;
+    let policy = Policy::for_labels(&name, module, labels(), settings);
+    Ok(policy.to_yaml(&comments)?)
+}
+
+/// What was found, for comments.
+fn said(scan: &Scan) -> impl Iterator<Item = String> {
+    let notes = scan.findings.notes().map(|note| format!("Note: {note}"));
+    let fatal = scan.findings.fatal();
+    notes.chain(fatal.map(|reason| format!("GL will not load: {reason}")))
 }

@@ -3,6 +3,7 @@
 use crate::container::Findings;
 use crate::gl::{GlFiles, Plan};
 use crate::loader::{Arch, Loader, glibc};
+use crate::oci::Reference;
 use crate::tree::RealPath;
 
 /// A node's or an image's C library.
@@ -42,6 +43,30 @@ pub struct Scan {
     pub plan: Plan,
     /// Whether GL will load, and what else there is to know.
     pub findings: Findings,
+}
+
+/// What `image` found and made for one launcher.
+#[derive(Debug)]
+pub struct Imaged {
+    /// What tells this launcher from others.
+    pub name: String,
+    /// The launcher's reference, where it is known.
+    pub launcher: Option<String>,
+    /// What it lacks, and whether that loads.
+    pub scan: Scan,
+    /// The image; none where nothing was made.
+    pub made: Option<Made>,
+}
+
+/// An image that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// What it is called.
+    pub reference: Reference,
+    /// Of its manifest: `sha256:…`.
+    pub digest: String,
+    /// Bytes that a node pulls.
+    pub size: u64,
 }
 
 /// What `stage` did.

@@ -6,12 +6,13 @@ use mesa_injector::settings::Settings;
 use serde::Serialize;
 
 use super::OutputError;
-use crate::gl::{HostPath, Plan};
+use super::{Imaged, Made};
+use crate::gl::{FLAT_VOLUME, Mount, Plan};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Written<'a> {
-    host_paths: &'a [HostPath],
+    host_paths: &'a [Mount],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     node_selector: &'a BTreeMap<String, String>,
 }
@@ -27,6 +28,96 @@ pub fn settings(
     let written = Written {
         host_paths: &plan.mounts,
         node_selector,
+    };
+    let text = manifests::to_json(&written)?;
+    Settings::from_json(&text).map_err(OutputError::Refused)?;
+    Ok(text)
+}
+
+/// How the image volume is to be pulled.
+#[derive(Debug, Clone, Default)]
+pub struct ImageVolume {
+    /// By its tag, from the node's own store where it was loaded by hand; else by its digest.
+    pub by_tag: bool,
+    /// Secrets in the VM's namespace that a registry asks for.
+    pub pull_secrets: Vec<String>,
+}
+
+/// The label of a VM that wants a display, which KubeVirt copies to its pod.
+const OPT_IN: (&str, &str) = ("mesa-injector.io/inject", "enabled");
+
+/// The labels of the pods that get the image.
+pub(super) fn labels() -> BTreeMap<String, String> {
+    let labels = [("kubevirt.io", "virt-launcher"), OPT_IN];
+    let labels = labels.into_iter();
+    labels
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// The settings that mount a flat image into the launcher that it was made for, and into no other. Who asks for a display
+/// gets one or a reason: a conflict rejects the pod.
+///
+/// # Errors
+/// Where the policy would not accept them.
+pub fn image_settings(
+    imaged: &Imaged,
+    made: &Made,
+    volume: &ImageVolume,
+) -> Result<String, OutputError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Image<'a> {
+        name: &'a str,
+        reference: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pull_policy: Option<&'a str>,
+        mounts: Vec<MountPath<'a>>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct MountPath<'a> {
+        mount_path: &'a str,
+    }
+    #[derive(Serialize)]
+    struct Matches<'a> {
+        labels: BTreeMap<String, String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        images: Option<[&'a str; 1]>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Written<'a> {
+        images: [Image<'a>; 1],
+        #[serde(rename = "match")]
+        matches: Matches<'a>,
+        architecture: &'a str,
+        on_conflict: &'a str,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        image_pull_secrets: &'a [String],
+    }
+    let mounts = imaged.scan.plan.mounts.iter();
+    let written = Written {
+        images: [Image {
+            name: FLAT_VOLUME,
+            reference: match volume.by_tag {
+                true => made.reference.to_string(),
+                false => made.reference.pinned(&made.digest),
+            },
+            pull_policy: volume.by_tag.then_some("IfNotPresent"),
+            mounts: mounts
+                .map(|mount| MountPath {
+                    mount_path: &mount.mount_path,
+                })
+                .collect(),
+        }],
+        matches: Matches {
+            labels: labels(),
+            images: imaged.launcher.as_deref().map(|launcher| [launcher]),
+        },
+        architecture: imaged.scan.node.arch.oci_name(),
+        on_conflict: "reject",
+        image_pull_secrets: &volume.pull_secrets,
     };
     let text = manifests::to_json(&written)?;
     Settings::from_json(&text).map_err(OutputError::Refused)?;

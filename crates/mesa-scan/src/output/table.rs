@@ -9,7 +9,7 @@ use manifests::printable;
 use super::{Scan, System};
 use crate::container::Findings;
 use crate::gl::files::size_of;
-use crate::gl::{HostPath, Item, Layout, Role};
+use crate::gl::{Item, Layout, Mount, Role};
 use crate::text::human_size;
 
 const HEAD: Style = Style::new().bold();
@@ -49,7 +49,7 @@ pub fn table(out: &mut dyn Write, scan: &Scan) -> io::Result<()> {
         }
     }
     present(out, &scan.files.present)?;
-    if scan.plan.layout == Layout::Staged {
+    if scan.plan.layout != Layout::Files {
         staged(out, &scan.plan.mounts)?;
     }
     let total = human_size(scan.files.total_size());
@@ -125,7 +125,7 @@ fn present(out: &mut dyn Write, present: &BTreeMap<String, String>) -> io::Resul
     Ok(())
 }
 
-fn staged(out: &mut dyn Write, mounts: &[HostPath]) -> io::Result<()> {
+fn staged(out: &mut dyn Write, mounts: &[Mount]) -> io::Result<()> {
     writeln!(out, "\n{HEAD}Mounts{HEAD:#}")?;
     for mount in mounts {
         writeln!(
@@ -146,6 +146,7 @@ fn title(role: Role) -> &'static str {
         Role::Gbm => "GBM backends",
         Role::Vendor => "EGL vendors",
         Role::Drirc => "Mesa's configuration",
+        Role::QemuModule => "QEMU's modules",
     }
 }
 

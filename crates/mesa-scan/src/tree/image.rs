@@ -40,6 +40,7 @@ pub trait ReadAhead {
 /// An image as the tree that its layers make.
 pub struct Image {
     shown: String,
+    references: Vec<String>,
     layers: Vec<Layer>,
     slots: BTreeMap<RealPath, Slot>,
     /// Bytes of all paths in `slots`.
@@ -81,7 +82,9 @@ impl Image {
             return Ok(None);
         };
         let mut image = Image::empty(path.display().to_string());
-        for (shown, bytes) in resolve::layers(&store, choice)? {
+        let resolved = resolve::image(&store, choice)?;
+        image.references = resolved.references;
+        for (shown, bytes) in resolved.layers {
             image.add(Layer::open(bytes, shown)?, read_ahead)?;
         }
         Ok(Some(image))
@@ -97,6 +100,10 @@ impl Image {
 impl Tree for Image {
     fn shown(&self) -> String {
         self.shown.clone()
+    }
+
+    fn references(&self) -> Vec<String> {
+        self.references.clone()
     }
 
     fn node(&self, path: &RealPath) -> Result<Option<Node>, TreeError> {

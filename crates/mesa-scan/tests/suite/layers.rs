@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down, as in `src/lib.rs` and docs/design.md.
-const LAYERS: [&str; 9] = [
+const LAYERS: [&str; 10] = [
     "main",
     "cli",
     "commands",
     "output",
     "staging",
+    "oci",
     "container",
     "gl",
     "loader",

@@ -305,7 +305,12 @@ fn drivers_that_are_left_out_are_a_note(
             .filter(|mount| !mount.path.ends_with(left_out))
             .collect();
         let settings = json!({"hostPaths": mounts}).to_string();
-        let verdict = check(&sources, &Settings::from_json(&settings).unwrap()).unwrap();
+        let verdict = check(
+            &sources,
+            &Default::default(),
+            &Settings::from_json(&settings).unwrap(),
+        )
+        .unwrap();
         assert!(verdict.loads(), "{verdict:?}");
         verdict
             .notes()

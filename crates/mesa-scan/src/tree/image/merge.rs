@@ -17,6 +17,7 @@ impl Image {
     pub(super) fn empty(shown: String) -> Self {
         Image {
             shown,
+            references: Vec::new(),
             layers: Vec::new(),
             slots: BTreeMap::from([(RealPath::root(), made_directory())]),
             names: 0,

@@ -186,8 +186,16 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// The layers of the image that is meant, lowest first, each with its name for people.
-pub(super) fn layers(store: &Store, choice: &Choice) -> Result<Vec<(String, Window)>, TreeError> {
+/// The image that is meant.
+pub(super) struct Resolved {
+    /// The names under which it was saved.
+    pub(super) references: Vec<String>,
+    /// Its layers, lowest first, each with its name for people.
+    pub(super) layers: Vec<(String, Window)>,
+}
+
+/// Finds the image that is meant.
+pub(super) fn image(store: &Store, choice: &Choice) -> Result<Resolved, TreeError> {
     let candidates = if store.has(INDEX) {
         let mut found = Candidates::default();
         found.index(store, INDEX, &[], 0)?;
@@ -195,7 +203,10 @@ pub(super) fn layers(store: &Store, choice: &Choice) -> Result<Vec<(String, Wind
     } else if store.has(MANIFEST) {
         docker(store)?
     } else if let Some(root) = store.as_root() {
-        return Ok(vec![(store.shown(), root)]);
+        return Ok(Resolved {
+            references: Vec::new(),
+            layers: vec![(store.shown(), root)],
+        });
     } else {
         return Err(TreeError::invalid(
             store.shown(),
@@ -218,10 +229,12 @@ pub(super) fn layers(store: &Store, choice: &Choice) -> Result<Vec<(String, Wind
             .with_fix("save the image again"));
         }
     };
-    names
-        .into_iter()
-        .map(|name| Ok((store.show(&name), store.part(&name)?)))
-        .collect()
+    let layers = names.into_iter();
+    let layers = layers.map(|name| Ok((store.show(&name), store.part(&name)?)));
+    Ok(Resolved {
+        references: image.tags,
+        layers: layers.collect::<Result<_, TreeError>>()?,
+    })
 }
 
 /// The one image that is meant.
