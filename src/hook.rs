@@ -22,8 +22,10 @@ pub const SOCKETS: &str = "/var/run/kubevirt-hooks";
 const PLUGIN_SOCKETS: &str = "/var/run/kubevirt-plugin";
 /// The part of the volume of sockets that is the hook's own.
 const OWN_SOCKETS: &str = "mesa-injector";
-/// Where the sidecar has the volume with its program.
-const PROGRAM: &str = "/mesa-injector";
+/// The hook's program, which lies in a volume.
+pub const PROGRAM: &str = "mesa-node";
+/// Where the sidecar has that volume.
+const DIRECTORY: &str = "/mesa-injector";
 /// The render node of whoever renders with the processor.
 pub const NO_RENDER_NODE: &str = "/dev/null";
 
@@ -33,7 +35,7 @@ const FLAG: &str = "--hook-sidecars";
 /// Whether a mount path is the hook's own, or in the way of one.
 #[must_use]
 pub fn takes(path: &CleanPath<'_>) -> bool {
-    [PROGRAM, SOCKETS, PLUGIN_SOCKETS].into_iter().any(|own| {
+    [DIRECTORY, SOCKETS, PLUGIN_SOCKETS].into_iter().any(|own| {
         let own = CleanPath::new(own);
         *path == own || path.is_below(&own) || own.is_below(path)
     })
@@ -142,7 +144,7 @@ impl<'a> Sidecar<'a> {
             always,
             ..
         } = self.display;
-        let program = format!("{PROGRAM}/mesa-node");
+        let program = format!("{DIRECTORY}/{PROGRAM}");
         let mut words = vec![&*program, "hook", "--render-node", render_node];
         let modules = self.volume.mounts.first();
         if let Some(Mount { path, .. }) = modules {
@@ -172,7 +174,7 @@ impl<'a> Sidecar<'a> {
         let part = self.volume.mounts.first();
         let part = part.and_then(|mount| mount.sub_path.as_deref());
         let mut mounts = vec![
-            mount(&self.volume.name, PROGRAM, part, true),
+            mount(&self.volume.name, DIRECTORY, part, true),
             mount(&self.sockets.0, SOCKETS, Some(&self.sockets.1), false),
         ];
         if let (Some((volume, part)), Some(path)) = (&self.plugin_sockets, self.plugin_directory())

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use manifests::console::{self, Failure};
+use mesa_injector::hook::PROGRAM;
 
 use crate::commands::check::{self, SettingsError};
 use crate::commands::image::{self, ImageError};
@@ -214,6 +215,37 @@ pub enum Output {
     Json,
 }
 
+/// The hook that gives the VM's domain its display.
+#[derive(Debug, Args)]
+pub struct HookArgs {
+    /// The static program of the hook, which goes with the files; mesa-node beside mesa-scan where there is one
+    #[arg(long, value_name = "FILE")]
+    pub node_program: Option<PathBuf>,
+    /// Leave the hook out, for VMs whose domain gets its display in another way
+    #[arg(long, conflicts_with = "node_program")]
+    pub no_hook: bool,
+}
+
+impl HookArgs {
+    fn program(&self) -> Option<PathBuf> {
+        if self.no_hook {
+            return None;
+        }
+        let given = self.node_program.clone();
+        let program = given.or_else(|| {
+            let beside = std::env::current_exe().ok()?.with_file_name(PROGRAM);
+            beside.is_file().then_some(beside)
+        });
+        if program.is_none() {
+            console::note(
+                "no mesa-node beside mesa-scan, so the hook is left out and the VM's domain must get its display in another \
+                 way; --node-program names one",
+            );
+        }
+        program
+    }
+}
+
 /// Arguments of `stage`.
 #[derive(Debug, Args)]
 pub struct StageArgs {
@@ -226,6 +258,9 @@ pub struct StageArgs {
     /// What that directory is called on the node, where that is neither its path here nor its path below --root
     #[arg(long, value_name = "DIR")]
     pub node_path: Option<String>,
+    /// The hook.
+    #[command(flatten)]
+    pub hook: HookArgs,
     /// Keep so many generations besides the current one and those that running containers still have mounted
     #[arg(long, value_name = "N")]
     pub keep: Option<usize>,
@@ -276,6 +311,9 @@ pub struct ImageArgs {
     /// The name of a secret for the registry, in the VMs' namespaces
     #[arg(long, value_name = "NAME")]
     pub pull_secret: Vec<String>,
+    /// The hook.
+    #[command(flatten)]
+    pub hook: HookArgs,
     /// Make even what will not load
     #[arg(long)]
     pub force: bool,
@@ -439,6 +477,9 @@ impl Error {
                 return Some("--launcher-reference");
             }
             Error::Image(ImageError::Oci(OciError::Occupied(_))) => return Some("--to"),
+            Error::Image(ImageError::Program(_)) | Error::Stage(StageError::Program(_)) => {
+                return Some("--node-program");
+            }
             Error::Scan(ScanError::Layout(_)) => return Some("--layout files"),
             Error::Stage(StageError::Scan(ScanError::Layout(_)))
             | Error::Image(ImageError::Scan(ScanError::Layout(_))) => {
@@ -524,6 +565,7 @@ fn run_image(args: &ImageArgs) -> Result<bool, Error> {
         to: args.to.clone(),
         reference: args.reference.clone(),
         launchers: args.launcher_reference.clone(),
+        program: args.hook.program(),
         for_policy: args.output == ImageOutput::Policy,
         force: args.force,
     };
@@ -562,6 +604,7 @@ fn run_stage(args: &StageArgs) -> Result<Findings, Error> {
     let options = stage::Options {
         to: args.to.clone(),
         node_path: args.node_path.clone(),
+        program: args.hook.program(),
         keep: args.keep,
         label: args.nfd.clone(),
         force: args.force,

@@ -12,6 +12,6 @@ mod read_ahead;
 pub use closure::{Absent, Closure};
 pub use entry_points::EntryPoints;
 pub use files::{GlFiles, Item, Role};
-pub use layout::{FLAT_VOLUME, Layout, LayoutError, Mount, Placed, Plan};
+pub use layout::{FLAT_VOLUME, Layout, LayoutError, Mount, Placed, Plan, directory_of};
 pub use qemu::Qemu;
 pub use read_ahead::GlReadAhead;

@@ -6,8 +6,10 @@ mod conf;
 pub mod elf;
 pub mod glibc;
 mod libc;
+mod program;
 mod search;
 
 pub use arch::Arch;
 pub use elf::{Elf, ElfError};
+pub use program::{Program, ProgramError};
 pub use search::{Library, Loader, LoaderError, Paths, Search};

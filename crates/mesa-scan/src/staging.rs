@@ -24,7 +24,7 @@ use crate::text::human_size;
 use crate::tree::TreeError;
 
 pub use area::{Area, CURRENT};
-pub use generation::Generation;
+pub use generation::{Addition, Generation};
 pub use selinux::{Context, Selinux};
 
 /// Why nothing was staged. The generation that was current still is.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use manifests::SourceError as DocumentError;
 use manifests::console::Failure;
+use mesa_injector::hook::PROGRAM;
 use mesa_injector::settings::{ALL_CONTAINERS, HostPathType, Problems, Settings, Source};
 
 use super::scan::ScanError;
@@ -126,8 +127,41 @@ pub fn check(
             });
         }
     }
-    found.extend(container::judge(&node, &image, mounts, None)?);
+    let libraries = settings.display.as_ref().and_then(|display| {
+        let volume = settings.volume(&display.volume)?;
+        let path = volume.mounts.first()?.path.as_str();
+        Some((&*volume.name, path))
+    });
+    if let Some((volume, path)) = libraries {
+        found.extend(hook(&mounts, volume, path)?);
+    }
+    let modules = libraries.map(|(_, path)| path);
+    found.extend(container::judge(&node, &image, mounts, modules)?);
     Ok(found.into_iter().collect())
+}
+
+/// The hook's program must lie in the directory that holds QEMU's modules.
+fn hook(mounts: &[Mount<'_>], volume: &str, at: &str) -> Result<Option<Finding>, TreeError> {
+    let mut mounts = mounts.iter();
+    let Some(mount) = mounts.find(|mount| mount.mount_path == at) else {
+        // The volume is not here to be looked at, which is said.
+        return Ok(None);
+    };
+    let path = format!("{}/{PROGRAM}", mount.path.trim_end_matches('/'));
+    let found = mount.tree.lookup(&path)?.found();
+    let problem = match found {
+        None => "has no",
+        Some(found) if found.file_size().is_none() => "has a directory",
+        Some(found) if found.node.mode & 0o001 == 0 => "does not let QEMU's user run its",
+        Some(_) => return Ok(None),
+    };
+    Ok(Some(Finding::fatal(
+        Cause::Hook,
+        format!(
+            "volume {volume} {problem} {PROGRAM}, which display asks for: the hook does not start"
+        ),
+        "make image or generation again, with mesa-node beside mesa-scan",
+    )))
 }
 
 fn is_directory(tree: &dyn Tree, path: &str) -> Result<bool, TreeError> {

@@ -10,8 +10,10 @@ use super::scan::{self, ScanError};
 use super::sources::Sources;
 use crate::gl::mesa_version::Finder;
 use crate::gl::{Layout, Role};
+use crate::loader::{Program, ProgramError};
 use crate::oci::{self, File, Image, OciError, Reference, short_name};
 use crate::output::{Imaged, Made, Scan};
+use mesa_injector::hook::PROGRAM;
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub struct Options {
     pub reference: Reference,
     /// The references of the launchers, in their order; what an archive itself says where there are none.
     pub launchers: Vec<String>,
+    /// The hook's program, which lies in the image too.
+    pub program: Option<PathBuf>,
     /// Whether each launcher's reference must be known: QEMU loads modules of its own build only, and during an upgrade of
     /// KubeVirt there are two launchers.
     pub for_policy: bool,
@@ -38,6 +42,9 @@ pub enum ImageError {
     /// The image.
     #[error(transparent)]
     Oci(#[from] OciError),
+    /// The hook's program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// A policy for nobody knows which launcher.
     #[error(
         "which pods have the launcher {0} is not known: it does not say its reference, and QEMU loads modules of its own \
@@ -59,6 +66,7 @@ impl Failure for ImageError {
         match self {
             ImageError::Scan(error) => error.fix(),
             ImageError::Oci(error) => error.fix(),
+            ImageError::Program(error) => error.fix(),
             ImageError::NoReference(_) => {
                 Some("give the reference that pods have of it".to_owned())
             }
@@ -107,8 +115,9 @@ pub fn image(all: &[Sources], options: &Options) -> Result<Vec<Imaged>, ImageErr
             true => options.reference.with_tag_suffix(&imaged.name),
             false => options.reference.clone(),
         };
-        let image = make(sources, imaged, reference, beside(&options.to))?;
+        let image = make(sources, imaged, reference, options)?;
         imaged.made = Some(Made {
+            has_hook: options.program.is_some(),
             reference: image.reference.clone(),
             digest: image.digest.clone(),
             size: image.size(),
@@ -123,7 +132,7 @@ fn make(
     sources: &Sources,
     imaged: &Imaged,
     reference: Reference,
-    directory: &Path,
+    options: &Options,
 ) -> Result<Image, ImageError> {
     let node = sources.node().map_err(ScanError::from)?;
     let placed = imaged.scan.plan.files.iter();
@@ -135,11 +144,22 @@ fn make(
         size: file.item.size,
         is_program: false,
     });
-    let files: Vec<File<'_>> = files.collect();
+    let program = options.program.as_ref();
+    let program = program.map(|file| Program::open(file, node.arch));
+    let program = program.transpose()?;
+    let program = program.as_ref().map(|program| File {
+        name: PROGRAM.to_owned(),
+        tree: program.tree(),
+        path: program.path.clone(),
+        id: program.id,
+        size: program.size,
+        is_program: true,
+    });
+    let files: Vec<File<'_>> = files.chain(program).collect();
     let mut mesa = Mesa::of(&imaged.scan);
     let bar = progress(imaged.scan.files.total_size());
     bar.set_message("packing");
-    let layer = oci::pack(files, directory, &bar, &mut |name, bytes| {
+    let layer = oci::pack(files, beside(&options.to), &bar, &mut |name, bytes| {
         mesa.see(name, bytes);
     })?;
     bar.finish_and_clear();

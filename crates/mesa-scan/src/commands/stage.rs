@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use manifests::console::Failure;
+use mesa_injector::hook::PROGRAM;
 
 use super::progress;
 use super::scan::{self, ScanError};
 use super::sources::Sources;
-use crate::gl::Layout;
+use crate::gl::{Layout, Role, directory_of};
+use crate::loader::{Program, ProgramError};
 use crate::output::{self, OutputError, Scan, Staged};
-use crate::staging::{self, Area, Context, Generation, Selinux, StagingError, label};
+use crate::staging::{self, Addition, Area, Context, Generation, Selinux, StagingError, label};
 
 /// What to stage where.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub struct Options {
     pub to: PathBuf,
     /// What that directory is called on the node, where that is neither its path here nor its path below the root.
     pub node_path: Option<String>,
+    /// The hook's program, which is staged beside the libraries.
+    pub program: Option<PathBuf>,
     /// How many old generations stay.
     pub keep: Option<usize>,
     /// Where labels for Node Feature Discovery go.
@@ -43,6 +47,9 @@ pub enum StageError {
     /// The directory.
     #[error(transparent)]
     Staging(#[from] StagingError),
+    /// The hook's program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
 }
 
 impl Failure for StageError {
@@ -51,6 +58,7 @@ impl Failure for StageError {
             StageError::Scan(error) => error.fix(),
             StageError::Output(error) => error.fix(),
             StageError::Staging(error) => error.fix(),
+            StageError::Program(error) => error.fix(),
         }
     }
 }
@@ -76,7 +84,14 @@ pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged
         Some(_) => label::selector(),
         None => BTreeMap::new(),
     };
-    let settings = output::settings(&scan.plan, &selector)?;
+    let node = sources.node().map_err(ScanError::from)?;
+    let program = options.program.as_ref();
+    let program = program.map(|file| Program::open(file, node.arch));
+    let program = program.transpose()?;
+    let settings = match program {
+        Some(_) => output::staged_settings(&scan.plan, &selector)?,
+        None => output::settings(&scan.plan, &selector)?,
+    };
 
     let size = scan.files.total_size();
     let mut done = Vec::new();
@@ -84,10 +99,14 @@ pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged
     let selinux = Context::choose(options.selinux);
     // Two passes over the bytes: reading what is there, copying it.
     let progress = progress(size.saturating_mul(2));
-    let node = sources.node().map_err(ScanError::from)?;
+    let addition = program.as_ref().map(|program| Addition {
+        path: format!("{}/{PROGRAM}", directory_of(Role::Library)),
+        program,
+    });
     let generation = Generation::read(
         node.tree(),
         &scan.plan.files,
+        addition.as_ref(),
         (node.arch, scan.files.minimal_glibc()),
         &progress,
     )?;

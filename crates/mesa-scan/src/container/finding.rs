@@ -50,6 +50,8 @@ pub enum Cause {
     QemuModule,
     /// A module of another build of QEMU.
     QemuBuild,
+    /// The program of the hook is missing, or cannot be run.
+    Hook,
     /// The next update of the node's Mesa breaks the mounts.
     FixedList,
 }

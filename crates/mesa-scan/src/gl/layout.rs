@@ -238,14 +238,22 @@ impl Plan {
             let mut files = self.files.iter();
             files.any(|file| file.item.role == Role::QemuModule)
         };
-        let libraries = match self.layout {
-            Layout::Files => return None,
-            Layout::Staged if !brings_modules() => return None,
-            Layout::Staged | Layout::Flat => self.mounts.iter().find(|mount| {
-                mount.kind == HostPathType::Directory && mount.mount_path.contains("/glibc-hwcaps/")
-            }),
-        };
-        libraries.map(|mount| mount.mount_path.as_str())
+        match self.layout {
+            Layout::Files => None,
+            Layout::Staged if !brings_modules() => None,
+            Layout::Staged | Layout::Flat => {
+                let mount = self.library_mount()?;
+                Some(mount.mount_path.as_str())
+            }
+        }
+    }
+
+    /// The directory that holds the libraries; none where each is mounted by itself.
+    #[must_use]
+    pub fn library_mount(&self) -> Option<&Mount> {
+        self.mounts.iter().find(|mount| {
+            mount.kind == HostPathType::Directory && mount.mount_path.contains("/glibc-hwcaps/")
+        })
     }
 }
 

@@ -100,6 +100,35 @@ impl Elf {
             .collect())
     }
 
+    /// The architecture of a program, and whether it runs without a loader and without libraries.
+    ///
+    /// # Errors
+    /// As [`Elf::read`].
+    pub fn is_static(file: impl Read + Seek) -> Result<(Arch, bool), ElfError> {
+        let cache = ReadCache::new(file);
+        let file = &cache;
+        let arch = identify(file)?;
+        let header = Header::parse(file).map_err(malformed)?;
+        let endian = header.endian().map_err(malformed)?;
+        let segments = header.program_headers(endian, file).map_err(malformed)?;
+        let image = Image {
+            file,
+            endian,
+            segments,
+        };
+        let has_loader = !image.of_type(elf::PT_INTERP)?.is_empty();
+        // A static program at a fixed address has no dynamic segment at all.
+        let dynamic = match image.of_type(elf::PT_DYNAMIC)?.is_empty() {
+            true => &[],
+            false => image.dynamic()?,
+        };
+        let needs = dynamic
+            .iter()
+            .any(|entry| entry.tag(endian) == elf::DT_NEEDED);
+        let starts = header.e_entry(endian) != 0;
+        Ok((arch, starts && !has_loader && !needs))
+    }
+
     /// Reads the parts of a library that matter.
     ///
     /// # Errors

@@ -67,6 +67,8 @@ pub struct Made {
     pub digest: String,
     /// Bytes that a node pulls.
     pub size: u64,
+    /// Whether the hook's program is in it.
+    pub has_hook: bool,
 }
 
 /// What `stage` did.

@@ -13,8 +13,24 @@ use crate::gl::{FLAT_VOLUME, Mount, Plan};
 #[serde(rename_all = "camelCase")]
 struct Written<'a> {
     host_paths: &'a [Mount],
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    matches: Option<Matches<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     node_selector: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    display: Option<Display<'a>>,
+}
+
+#[derive(Serialize)]
+struct Matches<'a> {
+    labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<[&'a str; 1]>,
+}
+
+#[derive(Serialize)]
+struct Display<'a> {
+    volume: &'a str,
 }
 
 /// The settings for a plan as JSON, which is YAML too, with the labels that a node must have.
@@ -27,7 +43,37 @@ pub fn settings(
 ) -> Result<String, OutputError> {
     let written = Written {
         host_paths: &plan.mounts,
+        matches: None,
         node_selector,
+        display: None,
+    };
+    let text = manifests::to_json(&written)?;
+    Settings::from_json(&text).map_err(OutputError::Refused)?;
+    Ok(text)
+}
+
+/// The settings for a generation with the hook's program, which lies beside the libraries. The hook costs each pod a
+/// container, so only VMs that ask for a display get it.
+///
+/// # Errors
+/// Where the policy would not accept them.
+pub fn staged_settings(
+    plan: &Plan,
+    node_selector: &BTreeMap<String, String>,
+) -> Result<String, OutputError> {
+    let Some(libraries) = plan.library_mount() else {
+        return settings(plan, node_selector);
+    };
+    let written = Written {
+        host_paths: &plan.mounts,
+        matches: Some(Matches {
+            labels: labels(),
+            images: None,
+        }),
+        node_selector,
+        display: Some(Display {
+            volume: &libraries.name,
+        }),
     };
     let text = manifests::to_json(&written)?;
     Settings::from_json(&text).map_err(OutputError::Refused)?;
@@ -80,18 +126,14 @@ pub fn image_settings(
         mount_path: &'a str,
     }
     #[derive(Serialize)]
-    struct Matches<'a> {
-        labels: BTreeMap<String, String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        images: Option<[&'a str; 1]>,
-    }
-    #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Written<'a> {
         images: [Image<'a>; 1],
         #[serde(rename = "match")]
         matches: Matches<'a>,
         architecture: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        display: Option<Display<'a>>,
         on_conflict: &'a str,
         #[serde(skip_serializing_if = "<[String]>::is_empty")]
         image_pull_secrets: &'a [String],
@@ -116,6 +158,9 @@ pub fn image_settings(
             images: imaged.launcher.as_deref().map(|launcher| [launcher]),
         },
         architecture: imaged.scan.node.arch.oci_name(),
+        display: made.has_hook.then_some(Display {
+            volume: FLAT_VOLUME,
+        }),
         on_conflict: "reject",
         image_pull_secrets: &volume.pull_secrets,
     };

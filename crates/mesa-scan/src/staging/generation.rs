@@ -13,7 +13,7 @@ use super::StagingError;
 use super::selinux::Context;
 use crate::gl::mesa_version::Finder;
 use crate::gl::{Item, Placed, Role};
-use crate::loader::{Arch, glibc};
+use crate::loader::{Arch, Program, glibc};
 use crate::text::hex;
 use crate::tree::{FileId, RealPath, Tree, TreeError};
 
@@ -29,14 +29,24 @@ pub struct Generation<'a> {
     /// Made of the paths and bytes of all files.
     pub id: String,
     manifest: Manifest,
-    tree: &'a dyn Tree,
     /// Where to copy each file from, in the manifest's order.
-    originals: Vec<Original>,
+    originals: Vec<Original<'a>>,
 }
 
-struct Original {
+struct Original<'a> {
+    tree: &'a dyn Tree,
     path: RealPath,
     id: FileId,
+    /// The permissions of its copy.
+    mode: u32,
+}
+
+/// A program that goes with the files.
+pub struct Addition<'a> {
+    /// Where, below the generation.
+    pub path: String,
+    /// The program.
+    pub program: &'a Program,
 }
 
 /// What a generation holds, as `manifest.json` says it.
@@ -75,6 +85,7 @@ impl<'a> Generation<'a> {
     pub fn read(
         tree: &'a dyn Tree,
         placed: &[Placed],
+        addition: Option<&Addition<'a>>,
         (arch, minimal_glibc): (Arch, Option<glibc::Version>),
         progress: &ProgressBar,
     ) -> Result<Self, StagingError> {
@@ -91,12 +102,32 @@ impl<'a> Generation<'a> {
                 build_id: item.elf.as_ref().and_then(|elf| elf.build_id.clone()),
             };
             let original = Original {
+                tree,
                 path: item.real_path.clone(),
                 id: item.id,
+                mode: 0o644,
             };
             files.insert(placed.staged.clone(), (staged, original));
         }
-        let (files, originals): (Vec<StagedFile>, Vec<Original>) = files.into_values().unzip();
+        if let Some(Addition { path, program }) = addition {
+            let mut file = program.tree().open(&program.path)?;
+            let sum = sum(&mut file, progress, |_| {}).map_err(TreeError::io(&program.path))?;
+            let staged = StagedFile {
+                path: path.clone(),
+                size: program.size,
+                sha256: sum,
+                source: format!("{}{}", program.tree().shown(), program.path),
+                build_id: None,
+            };
+            let original = Original {
+                tree: program.tree(),
+                path: program.path.clone(),
+                id: program.id,
+                mode: 0o755,
+            };
+            files.insert(path.clone(), (staged, original));
+        }
+        let (files, originals): (Vec<StagedFile>, Vec<Original<'a>>) = files.into_values().unzip();
         let id = content_id(&files);
         Ok(Generation {
             manifest: Manifest {
@@ -107,7 +138,6 @@ impl<'a> Generation<'a> {
                 files,
             },
             id,
-            tree,
             originals,
         })
     }
@@ -149,7 +179,7 @@ impl<'a> Generation<'a> {
             match copies.get(&original.id) {
                 Some(copy) => fs::hard_link(copy, &to).map_err(StagingError::io(&to))?,
                 None => {
-                    self.copy(&original.path, &to, progress)?;
+                    original.copy(&to, progress)?;
                     let copied =
                         sum_of_file(&to, &ProgressBar::hidden()).map_err(StagingError::io(&to))?;
                     if copied != file.sha256 {
@@ -161,7 +191,7 @@ impl<'a> Generation<'a> {
             context.inspect(|context| context.apply(&to));
         }
         let manifest = directory.join(MANIFEST);
-        create(&manifest)
+        create(&manifest, 0o644)
             .and_then(|mut file| {
                 file.write_all(&self.manifest_text())?;
                 file.sync_all()
@@ -177,12 +207,20 @@ impl<'a> Generation<'a> {
         sync_directory(directory)
     }
 
+    fn manifest_text(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(&self.manifest).unwrap_or_default();
+        text.push(b'\n');
+        text
+    }
+}
+
+impl Original<'_> {
     /// Copies by sharing the blocks where the file system can, and byte by byte elsewhere.
-    fn copy(&self, from: &RealPath, to: &Path, progress: &ProgressBar) -> Result<(), StagingError> {
-        let mut source = self.tree.open(from)?;
+    fn copy(&self, to: &Path, progress: &ProgressBar) -> Result<(), StagingError> {
+        let mut source = self.tree.open(&self.path)?;
         let mut write = || {
-            let target = create(to)?;
-            let on_this_machine = self.tree.on_this_machine(from).map(File::open);
+            let target = create(to, self.mode)?;
+            let on_this_machine = self.tree.on_this_machine(&self.path).map(File::open);
             let shared = on_this_machine
                 .transpose()?
                 .is_some_and(|source| rustix::fs::ioctl_ficlone(&target, &source).is_ok());
@@ -192,12 +230,6 @@ impl<'a> Generation<'a> {
             target.sync_all()
         };
         write().map_err(StagingError::io(to))
-    }
-
-    fn manifest_text(&self) -> Vec<u8> {
-        let mut text = serde_json::to_vec_pretty(&self.manifest).unwrap_or_default();
-        text.push(b'\n');
-        text
     }
 }
 
@@ -269,14 +301,10 @@ fn sum(
 }
 
 /// A new file that all may read and only its owner may write, whatever the umask.
-fn create(path: &Path) -> io::Result<File> {
+fn create(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    let file = options.write(true).create_new(true).mode(mode).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     Ok(file)
 }
 

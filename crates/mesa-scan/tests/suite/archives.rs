@@ -234,13 +234,10 @@ pub(crate) struct Layout {
 impl Layout {
     /// A blob's descriptor.
     pub(crate) fn blob(&mut self, kind: &str, bytes: &[u8]) -> Value {
-        let digest: String = Sha256::digest(bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        self.blobs
-            .insert(format!("blobs/sha256/{digest}"), bytes.to_vec());
-        json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()})
+        let digest = digest(bytes);
+        let name = format!("blobs/{}", digest.replace(':', "/"));
+        self.blobs.insert(name, bytes.to_vec());
+        json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
     }
 
     pub(crate) fn layer(&mut self, bytes: &[u8]) -> Value {
@@ -297,6 +294,13 @@ impl Layout {
         }
         directory.join("image")
     }
+}
+
+/// As OCI writes it.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digits}")
 }
 
 fn platform_json(platform: &str) -> Value {

@@ -127,6 +127,21 @@ impl Library {
     }
 }
 
+/// A program with a loader or without, which does nothing.
+pub(crate) fn program(arch: Arch, loader: Option<&str>) -> Vec<u8> {
+    let mut bytes = library("program").arch(arch).bytes();
+    // An entry, and in the place of the dynamic segment the loader's name or nothing.
+    let start = 64 + 2 * 56;
+    let mut out = Output::new(arch == Arch::S390x);
+    out.u64(start);
+    bytes[24..32].copy_from_slice(&out.0);
+    let mut out = Output::new(arch == Arch::S390x);
+    out.u32(if loader.is_some() { 3 } else { 0 });
+    bytes[64 + 56..64 + 60].copy_from_slice(&out.0);
+    bytes.extend(loader.unwrap_or_default().as_bytes());
+    bytes
+}
+
 struct Strings(Vec<u8>);
 
 impl Strings {

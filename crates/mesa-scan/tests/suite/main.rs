@@ -17,6 +17,7 @@ mod docs;
 mod elf;
 mod fixture;
 mod hostile;
+mod image;
 mod layers;
 mod loading;
 mod nodes;
