@@ -186,6 +186,32 @@ pub fn list(items: &[String]) -> String {
     format!("[{}]", items.join(","))
 }
 
+/// The methods of a visitor for values that it is never given, because their first byte was looked at before. By default
+/// they are errors that could name any value, which brings the printing of floating-point numbers: 30 KB of tables.
+macro_rules! never_a_scalar {
+    ($value:expr) => {
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+    };
+}
+
 /// What a JSON string stands for; borrowed where nothing in it is escaped.
 fn unquoted(string: &str) -> Result<Cow<'_, str>, serde_json::Error> {
     let inside = string
@@ -193,7 +219,46 @@ fn unquoted(string: &str) -> Result<Cow<'_, str>, serde_json::Error> {
         .and_then(|rest| rest.strip_suffix('"'));
     match inside {
         Some(inside) if !inside.contains('\\') => Ok(Cow::Borrowed(inside)),
-        _ => serde_json::from_str(string).map(Cow::Owned),
+        _ => serde_json::from_str(string).map(|Unescaped(text)| Cow::Owned(text)),
+    }
+}
+
+/// A string that something is escaped in.
+struct Unescaped(String);
+
+impl<'de> Deserialize<'de> for Unescaped {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Escaped;
+
+        impl<'de> Visitor<'de> for Escaped {
+            type Value = Unescaped;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Unescaped, E> {
+                Ok(Unescaped(text.to_owned()))
+            }
+
+            never_a_scalar!(Unescaped(String::new()));
+
+            fn visit_seq<A>(self, _: A) -> Result<Unescaped, A::Error>
+            where
+                A: SeqAccess<'de>,
+            {
+                Ok(Unescaped(String::new()))
+            }
+
+            fn visit_map<A>(self, _: A) -> Result<Unescaped, A::Error>
+            where
+                A: MapAccess<'de>,
+            {
+                Ok(Unescaped(String::new()))
+            }
+        }
+
+        reader.deserialize_any(Escaped)
     }
 }
 
@@ -249,11 +314,11 @@ impl<'a> DeserializeSeed<'a> for Opening<'_, 'a> {
         let content = match (shape, first) {
             (Shape::Object(_) | Shape::Map | Shape::Tree, Some(b'{')) => {
                 cursor.advance(1);
-                reader.deserialize_map(self)?
+                reader.deserialize_any(self)?
             }
             (Shape::List(_) | Shape::Tree, Some(b'[')) => {
                 cursor.advance(1);
-                reader.deserialize_seq(self)?
+                reader.deserialize_any(self)?
             }
             _ => {
                 cursor.pass(<&RawValue>::deserialize(reader)?);
@@ -279,6 +344,12 @@ impl<'a> Visitor<'a> for Opening<'_, 'a> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object or a list")
+    }
+
+    never_a_scalar!(Content::Closed);
+
+    fn visit_str<E>(self, _: &str) -> Result<Content<'a>, E> {
+        Ok(Content::Closed)
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut object: A) -> Result<Content<'a>, A::Error> {

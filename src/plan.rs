@@ -376,25 +376,7 @@ fn missing_hook<'a>(
         }
         return Ok(None);
     }
-    let needs_mount = sidecar.sockets.0 == hook::SOCKETS_VOLUME
-        && !compute
-            .mounts()?
-            .iter()
-            .any(|mount| mount.volume == hook::SOCKETS_VOLUME);
-    let mut needs_volume = needs_mount;
-    if needs_mount
-        && let Some(present) = pod
-            .volumes()?
-            .iter()
-            .find(|present| present.name == hook::SOCKETS_VOLUME)
-    {
-        needs_volume = false;
-        if !is_same_text(present.text, &hook::sockets_volume()) {
-            conflicts.push(Conflict::Volume {
-                name: hook::SOCKETS_VOLUME.to_owned(),
-            });
-        }
-    }
+    let (needs_volume, needs_mount) = missing_sockets(pod, &sidecar, conflicts)?;
     Ok(Some(Hook {
         compute,
         flag: (flag.list, flag.raised()),
@@ -402,6 +384,28 @@ fn missing_hook<'a>(
         needs_volume,
         needs_mount,
     }))
+}
+
+/// Whether pod and compute container lack our volume of sockets; neither does where another hook has brought one.
+fn missing_sockets(
+    pod: Pod<'_>,
+    sidecar: &Sidecar<'_>,
+    conflicts: &mut Vec<Conflict>,
+) -> Result<(bool, bool), Malformed> {
+    let name = hook::SOCKETS_VOLUME;
+    let mounts = sidecar.compute.mounts()?;
+    if sidecar.sockets.0 != name || mounts.iter().any(|mount| mount.volume == name) {
+        return Ok((false, false));
+    }
+    let volumes = pod.volumes()?;
+    let Some(present) = volumes.iter().find(|present| present.name == name) else {
+        return Ok((true, true));
+    };
+    if !is_same_text(present.text, &hook::sockets_volume()) {
+        let name = name.to_owned();
+        conflicts.push(Conflict::Volume { name });
+    }
+    Ok((false, true))
 }
 
 /// A volume of ours as a pod has it.

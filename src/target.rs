@@ -61,12 +61,11 @@ pub fn find<'a>(
             return Err(SkipReason::OTHER_OWNER.into());
         }
     }
-    if let Some(ours) = settings.architecture
-        && pod
-            .selected(ARCHITECTURE_LABEL)?
-            .is_some_and(|wanted| wanted != ours.as_str())
-    {
-        return Err(SkipReason::OTHER_ARCHITECTURE.into());
+    if let Some(ours) = settings.architecture {
+        let wanted = pod.selected(ARCHITECTURE_LABEL)?;
+        if wanted.is_some_and(|wanted| wanted != ours.as_str()) {
+            return Err(SkipReason::OTHER_ARCHITECTURE.into());
+        }
     }
     // Whether they can be read matters only where they are asked for.
     let containers = target_containers(pod, settings);
