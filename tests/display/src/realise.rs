@@ -70,6 +70,9 @@ pub struct Ground {
     pub image_volumes: BTreeMap<String, PathBuf>,
     /// Whether the runtime mounts image volumes noexec, as Kubernetes' design asked until 2025.
     pub noexec: bool,
+    /// Whether the runtime mounts all of an image where a part of it is asked for (containerd before 2.2, CRI-O before
+    /// 1.33).
+    pub ignore_sub_paths: bool,
 }
 
 /// Becomes a command in the container. Returns only where that fails.
@@ -100,7 +103,10 @@ fn enter(compute: &Compute, ground: &Ground) -> Result<(), StartError> {
             Source::Image {
                 reference,
                 sub_path,
-            } => image_volume(&ground.image_volumes, reference, sub_path.as_deref()),
+            } => {
+                let part = sub_path.as_deref().filter(|_| !ground.ignore_sub_paths);
+                image_volume(&ground.image_volumes, reference, part)
+            }
             Source::Own(name) => own_volume(&ground.state, name, &compute.identity),
         })
         .collect::<Result<_, _>>()?;

@@ -11,7 +11,7 @@ use mesa_injector::settings::{ALL_CONTAINERS, HostPathType, Problems, Settings, 
 use super::scan::ScanError;
 use super::sources::Sources;
 use crate::container::{self, Cause, Finding, Findings, Mount};
-use crate::gl::GlReadAhead;
+use crate::gl::{GlReadAhead, qemu};
 use crate::loader::Arch;
 use crate::tree::image::{Choice, Platform};
 use crate::tree::{self, Tree, TreeError};
@@ -127,17 +127,32 @@ pub fn check(
             });
         }
     }
-    let libraries = settings.display.as_ref().and_then(|display| {
-        let volume = settings.volume(&display.volume)?;
-        let path = volume.mounts.first()?.path.as_str();
-        Some((&*volume.name, path))
-    });
-    if let Some((volume, path)) = libraries {
-        found.extend(hook(&mounts, volume, path)?);
-    }
-    let modules = libraries.map(|(_, path)| path);
+    let modules = match &settings.display {
+        Some(display) => {
+            let volume = settings.volume(&display.volume);
+            let mount = volume.and_then(|volume| volume.mounts.first());
+            let path = mount.map(|mount| mount.path.to_string());
+            if let Some(path) = &path {
+                found.extend(hook(&mounts, &display.volume, path)?);
+            }
+            path
+        }
+        None => with_modules(&mounts)?,
+    };
+    let modules = modules.as_deref();
     found.extend(container::judge(&node, &image, mounts, modules)?);
     Ok(found.into_iter().collect())
+}
+
+/// The directory that brings QEMU's modules, where nothing else says it: whoever mounts them there will tell QEMU.
+fn with_modules(mounts: &[Mount<'_>]) -> Result<Option<String>, TreeError> {
+    for mount in mounts {
+        let is_directory = mount.kind == HostPathType::Directory;
+        if is_directory && !qemu::modules_in(mount.tree, &mount.path)?.is_empty() {
+            return Ok(Some(mount.mount_path.clone()));
+        }
+    }
+    Ok(None)
 }
 
 /// The hook's program must lie in the directory that holds QEMU's modules.

@@ -31,6 +31,9 @@ struct Arguments {
     /// Mount image volumes as a runtime does that lets nothing be executed from them
     #[arg(long)]
     noexec: bool,
+    /// Mount all of an image where a part of it is asked for, as containerd before 2.2 does
+    #[arg(long)]
+    ignore_sub_paths: bool,
     /// The command, by its path in the container
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         state: arguments.state,
         image_volumes: arguments.image_volume.into_iter().collect(),
         noexec: arguments.noexec,
+        ignore_sub_paths: arguments.ignore_sub_paths,
     };
     let error = match compute {
         Ok(compute) => become_container(&compute, &ground, &arguments.command).to_string(),

@@ -5,14 +5,7 @@ use std::os::unix::fs::symlink;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::stand::Stand;
-
-/// The check named this cause, of this file.
-fn assert_said(stand: &Stand, settings: &Value, cause: &str, file: &str) {
-    let reasons = stand.check(settings);
-    let said = |(of, what): &(String, String)| of == cause && what.contains(file);
-    assert!(reasons.iter().any(said), "{cause} {file}: {reasons:#?}");
-}
+use crate::stand::{Stand, assert_said};
 
 #[test]
 fn before_the_policy_qemu_has_no_opengl() {

@@ -10,14 +10,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const NODE: &str = "libc-bin libegl-mesa0 libegl1 libgbm1 libgl1 libgl1-mesa-dri libgles2 libglx-mesa0 libglx0 libopengl0";
 /// What a launcher image has without QEMU.
 const BASE: &str = "bash coreutils libelf1 libexpat1 liblzma5 libncurses6 libstdc++6 libxml2 libzstd1 zlib1g libffi8 seabios";
-/// QEMU, its GL modules and what only these need, without the mesa that Debian would install with them.
-const QEMU_TRIXIE: &str = "qemu-system-x86 qemu-system-common +qemu-system-modules-opengl +libepoxy0 \
-    +libvirglrenderer1 +libvulkan1 +libva2 +libva-drm2";
+/// QEMU; then its GL modules and what only these need, without the mesa that Debian would install with them.
+const QEMU_TRIXIE: &str = "qemu-system-x86 qemu-system-common";
+const MODULES_TRIXIE: &str =
+    "+qemu-system-modules-opengl +libepoxy0 +libvirglrenderer1 +libvulkan1 +libva2 +libva-drm2";
 /// Bookworm's QEMU itself depends on libgbm1, so its dependencies are named one by one.
 const QEMU_BOOKWORM: &str = "libaio1 libbpf1 libcapstone4 libfdt1 libfuse3-3 libgcc-s1 libglib2.0-0 libgmp10 libgnutls30 \
     libhogweed6 libibverbs1 libjpeg62-turbo libnettle8 libnuma1 libpixman-1-0 libpmem1 libpng16-16 librdmacm1 libsasl2-2 \
-    libseccomp2 libslirp0 libudev1 liburing2 libvdeplug2 +qemu-system-x86 +qemu-system-common +qemu-system-data +qemu-system-gui \
-    +libepoxy0 +libvirglrenderer1 +libvulkan1 +libva2 +libva-drm2";
+    libseccomp2 libslirp0 libudev1 liburing2 libvdeplug2 +qemu-system-x86 +qemu-system-common +qemu-system-data";
+const MODULES_BOOKWORM: &str =
+    "+qemu-system-gui +libepoxy0 +libvirglrenderer1 +libvulkan1 +libva2 +libva-drm2";
 
 /// Whether the tests can run here: they need root that may mount, Debian's packages, and the processor that these are for.
 /// Where they cannot, the reason is printed, once; in CI that is a failure.
@@ -114,17 +116,44 @@ pub(crate) fn node(suite: &str) -> Copy {
 
 /// A launcher with QEMU and QEMU's part of GL, but no mesa; `gl-probe` is in it too.
 pub(crate) fn launcher(suite: &str) -> Copy {
-    let qemu = match suite {
-        "bookworm" => QEMU_BOOKWORM,
-        _ => QEMU_TRIXIE,
-    };
-    with_probe(Copy::of(&unpack(suite, "launcher", &[BASE, qemu])))
+    let (qemu, modules) = qemu(suite);
+    with_probe(Copy::of(&unpack(suite, "launcher", &[BASE, qemu, modules])))
+}
+
+/// A launcher with QEMU and nothing of GL.
+pub(crate) fn stock_launcher(suite: &str) -> Copy {
+    let (qemu, _) = qemu(suite);
+    let copy = Copy::of(&unpack(suite, "stock", &[BASE, qemu]));
+    // Bookworm has them in a package with other modules.
+    let modules = copy.path().join("usr/lib/x86_64-linux-gnu/qemu");
+    for module in fs::read_dir(modules).unwrap() {
+        let module = module.unwrap().path();
+        let name = module.file_stem().unwrap().to_str().unwrap();
+        if name.ends_with("-gl") || ["ui-opengl", "ui-egl-headless"].contains(&name) {
+            fs::remove_file(module).unwrap();
+        }
+    }
+    copy
+}
+
+/// An image that somebody made for a launcher, with mesa and QEMU's modules, as images/debian.Containerfile makes it.
+pub(crate) fn source(suite: &str) -> Copy {
+    let (qemu, modules) = qemu(suite);
+    Copy::of(&unpack(suite, "source", &[NODE, BASE, qemu, modules]))
+}
+
+/// The packages of QEMU and those of its GL modules.
+fn qemu(suite: &str) -> (&'static str, &'static str) {
+    match suite {
+        "bookworm" => (QEMU_BOOKWORM, MODULES_BOOKWORM),
+        _ => (QEMU_TRIXIE, MODULES_TRIXIE),
+    }
 }
 
 /// A launcher that has libvirt too, and the user that it looks up.
 pub(crate) fn launcher_with_libvirt() -> Copy {
     let libvirt = "libvirt-clients-qemu libvirt-daemon-driver-qemu";
-    let packages = [BASE, QEMU_TRIXIE, libvirt];
+    let packages = [BASE, QEMU_TRIXIE, MODULES_TRIXIE, libvirt];
     let copy = Copy::of(&unpack("trixie", "launcher-libvirt", &packages));
     fs::create_dir_all(copy.path().join("etc")).unwrap();
     for (file, line) in [

@@ -17,3 +17,4 @@ mod machine;
 mod realising;
 mod secure;
 mod stand;
+mod stock;

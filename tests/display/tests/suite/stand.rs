@@ -13,13 +13,16 @@ use display_tests::qmp::{Qemu, QmpError};
 use display_tests::qtest::Qtest;
 use display_tests::virtio_gpu::VirtioGpu;
 use display_tests::vnc;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::machine::{Copy, built, is_fit, launcher, launcher_with_libvirt, node, repository, run};
+use crate::machine::{
+    Copy, built, is_fit, launcher, launcher_with_libvirt, node, repository, run, source,
+    stock_launcher,
+};
 
-/// QEMU as the tests run it: paused, with the GL display and a VNC server that shows it, driven over its standard input. A test
-/// reaches the machine through the socket of qtest, and the pod's volume `private`.
-const QEMU: [&str; 15] = [
+/// QEMU as the tests run it: paused, in libvirt's sandbox, with the GL display and a VNC server that shows it, driven over its
+/// standard input. A test reaches the machine through the socket of qtest, and the pod's volume `private`.
+const QEMU: [&str; 17] = [
     "/usr/bin/qemu-system-x86_64",
     "-nodefaults",
     "-S",
@@ -29,6 +32,8 @@ const QEMU: [&str; 15] = [
     "virtio-vga-gl,id=gpu,addr=2",
     "-vnc",
     "unix:/var/run/kubevirt-private/vnc",
+    "-sandbox",
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     "-qtest",
     "unix:/var/run/kubevirt-private/qtest,server=on,wait=off",
     "-qtest-log",
@@ -43,6 +48,8 @@ pub(crate) struct Stand {
     pub(crate) node: Copy,
     pub(crate) image: Copy,
     pub(crate) state: Copy,
+    /// What is scanned in their place.
+    archives: Option<[PathBuf; 2]>,
     /// The pod that the policy is given.
     pod: Value,
     /// What stands for the images of image volumes; a directory with nothing in it for the others.
@@ -57,9 +64,20 @@ impl Stand {
             node: node(node_suite),
             image: launcher(image_suite),
             state: Copy::empty(),
+            archives: None,
             pod: serde_norway::from_str(&pod).unwrap(),
             images: BTreeMap::new(),
         })
+    }
+
+    /// A source with Mesa and QEMU's modules, and a launcher with nothing of GL.
+    pub(crate) fn of_stock(source_suite: &str, image_suite: &str) -> Option<Self> {
+        let mut stand = Stand::of(source_suite, image_suite)?;
+        stand.node = source(source_suite);
+        stand.image = stock_launcher(image_suite);
+        // As the owner of the VM asks for a display.
+        stand.pod["metadata"]["labels"]["mesa-injector.io/inject"] = json!("enabled");
+        Some(stand)
     }
 
     pub(crate) fn of_trixie() -> Option<Self> {
@@ -78,6 +96,41 @@ impl Stand {
         self
     }
 
+    /// The same with a directory that stands for the image of these settings.
+    pub(crate) fn with_volume(self, settings: &Value, directory: PathBuf) -> Self {
+        let reference = settings["images"][0]["reference"].as_str().unwrap();
+        self.with_image(reference, directory)
+    }
+
+    /// The same where QEMU looks for its modules in the first directory of these settings, as the hook tells it.
+    pub(crate) fn with_module_directory(self, settings: &Value) -> Self {
+        let mounts = [&settings["images"][0]["mounts"], &settings["hostPaths"]];
+        let mounts = mounts.into_iter().filter_map(Value::as_array).flatten();
+        let mut paths = mounts.map(|mount| mount["mountPath"].as_str().unwrap());
+        let libraries = paths.find(|path| path.contains("/glibc-hwcaps/"));
+        let libraries = libraries.unwrap().to_owned();
+        self.with_variables(&[("QEMU_MODULE_DIR", &libraries)])
+    }
+
+    /// The same with an image volume that holds what `stage` writes, and the settings that mount parts of it.
+    pub(crate) fn with_staged_image(self) -> (Self, Value) {
+        const REFERENCE: &str = "registry.example/mesa:trixie";
+        let staged = self.stage();
+        let mounts = staged["hostPaths"].as_array().unwrap().iter().map(|mount| {
+            let path = mount["path"].as_str().unwrap();
+            let part = path.rsplit('/').next().unwrap();
+            json!({"subPath": part, "mountPath": mount["mountPath"]})
+        });
+        let mounts: Vec<Value> = mounts.collect();
+        let volume = json!({"name": "mesa", "reference": REFERENCE, "mounts": mounts});
+        let image = self.node.path().join("var/lib/mesa-injector/current");
+        let image = fs::canonicalize(image).unwrap();
+        (
+            self.with_image(REFERENCE, image),
+            json!({"images": [volume]}),
+        )
+    }
+
     /// The same with an image that has libvirt too.
     pub(crate) fn with_libvirt() -> Option<Self> {
         let mut stand = Stand::of_trixie()?;
@@ -88,7 +141,7 @@ impl Stand {
     /// Gives the compute container variables before the policy sees the pod.
     pub(crate) fn with_variables(mut self, variables: &[(&str, &str)]) -> Self {
         let variables = variables.iter();
-        let env = variables.map(|(name, value)| serde_json::json!({"name": name, "value": value}));
+        let env = variables.map(|(name, value)| json!({"name": name, "value": value}));
         self.pod["spec"]["containers"][0]["env"] = env.collect();
         self
     }
@@ -96,9 +149,65 @@ impl Stand {
     fn scanner(&self, command: &str) -> Command {
         let mut scan = Command::new(built("MESA_SCAN", "target/debug/mesa-scan"));
         scan.arg(command);
-        scan.arg("--root").arg(self.node.path());
-        scan.arg("--image").arg(self.image.path());
+        let roots = [self.node.path(), self.image.path()];
+        let [node, image] = match &self.archives {
+            Some(archives) => archives.each_ref().map(PathBuf::as_path),
+            None => roots,
+        };
+        scan.arg("--root").arg(node).arg("--image").arg(image);
         scan
+    }
+
+    /// From here on archives of both roots are scanned.
+    pub(crate) fn scan_archives(&mut self) {
+        let archives = [("node", self.node.path()), ("image", self.image.path())];
+        self.archives = Some(archives.map(|(name, root)| {
+            let archive = self.state.path().join(name).with_extension("tar");
+            run(Command::new("tar")
+                .arg("-cf")
+                .arg(&archive)
+                .arg("-C")
+                .arg(root)
+                .arg("."))
+            .unwrap();
+            archive
+        }));
+    }
+
+    /// The settings of `mesa-scan image`, which writes an OCI layout of a name.
+    pub(crate) fn image(&self, name: &str, arguments: &[&str]) -> Value {
+        let mut image = self.scanner("image");
+        image.arg("--to").arg(self.state.path().join(name));
+        image.args(["--reference", "registry.example/mesa:1", "--no-hook"]);
+        image.args([
+            "--launcher-reference",
+            "quay.io/kubevirt/virt-launcher:v1.9.0",
+        ]);
+        settings(run(image.args(arguments)))
+    }
+
+    /// An OCI layout that was written, as a runtime unpacks it.
+    pub(crate) fn unpacked(&self, name: &str) -> PathBuf {
+        let layout = self.state.path().join(name);
+        let blob = |descriptor: &Value| {
+            let digest = descriptor["digest"].as_str().unwrap();
+            fs::File::open(layout.join("blobs").join(digest.replace(':', "/"))).unwrap()
+        };
+        let index = fs::read(layout.join("index.json")).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        let manifest: Value = serde_json::from_reader(blob(&index["manifests"][0])).unwrap();
+        let root = layout.with_extension("root");
+        for layer in manifest["layers"].as_array().unwrap() {
+            let tar = zstd::Decoder::new(blob(layer)).unwrap();
+            tar::Archive::new(tar).unpack(&root).unwrap();
+        }
+        root
+    }
+
+    /// The same with an image that was written for the volume of its settings.
+    pub(crate) fn with_flat_image(self, settings: &Value, name: &str) -> Self {
+        let root = self.unpacked(name);
+        self.with_volume(settings, root)
     }
 
     /// `mesa-scan stage` on the node: what it says.
@@ -134,6 +243,13 @@ impl Stand {
         fs::write(&file, settings.to_string()).unwrap();
         let mut check = self.scanner("check");
         check.arg("--settings").arg(file);
+        for volume in settings["images"].as_array().into_iter().flatten() {
+            let text = |key: &str| volume[key].as_str().unwrap();
+            if let Some(directory) = self.images.get(text("reference")) {
+                let volume = format!("{}={}", text("name"), directory.display());
+                check.arg("--volume").arg(volume);
+            }
+        }
         let said = run(check.args(["--output", "json"]));
         let verdict: Value =
             serde_json::from_str(said.as_ref().unwrap_or_else(|text| text)).unwrap();
@@ -165,9 +281,16 @@ impl Stand {
         Admitted {
             stand: self,
             pod,
-            noexec: false,
+            flags: Vec::new(),
         }
     }
+}
+
+/// The check named this cause, of this file.
+pub(crate) fn assert_said(stand: &Stand, settings: &Value, cause: &str, file: &str) {
+    let reasons = stand.check(settings);
+    let said = |(of, what): &(String, String)| of == cause && what.contains(file);
+    assert!(reasons.iter().any(said), "{cause} {file}: {reasons:#?}");
 }
 
 fn settings(said: Result<String, String>) -> Value {
@@ -181,13 +304,20 @@ fn settings(said: Result<String, String>) -> Value {
 pub(crate) struct Admitted<'a> {
     stand: &'a Stand,
     pod: PathBuf,
-    noexec: bool,
+    /// What the runtime does otherwise.
+    flags: Vec<&'static str>,
 }
 
 impl Admitted<'_> {
     /// The same by a runtime that lets nothing be executed from image volumes.
     pub(crate) fn with_noexec_images(mut self) -> Self {
-        self.noexec = true;
+        self.flags.push("--noexec");
+        self
+    }
+
+    /// The same by a runtime that mounts all of an image where a part of it is asked for.
+    pub(crate) fn with_sub_paths_ignored(mut self) -> Self {
+        self.flags.push("--ignore-sub-paths");
         self
     }
 
@@ -202,9 +332,7 @@ impl Admitted<'_> {
             let image = format!("--image-volume={reference}={}", directory.display());
             realise.arg(image);
         }
-        if self.noexec {
-            realise.arg("--noexec");
-        }
+        realise.args(&self.flags);
         realise.arg("--");
         realise
     }
@@ -232,7 +360,8 @@ impl Admitted<'_> {
         Qemu::start(self.container().args(QEMU))
     }
 
-    /// The name of the renderer of the QEMU that was started, which painted what a VNC client then saw.
+    /// The name of the renderer of the QEMU that was started, which painted what a VNC client then saw. `screendump` has no
+    /// surface where the screen is a texture.
     pub(crate) fn paint(&self) -> Result<String, Box<dyn Error>> {
         const SIDE: u16 = 64;
         let mut gpu = VirtioGpu::start(Qtest::new(self.connect("qtest")?), GPU_SLOT)?;
