@@ -172,6 +172,12 @@ fn with_probe(copy: Copy) -> Copy {
     copy
 }
 
+/// A registry, and what copies images to it.
+pub(crate) fn registry() -> Copy {
+    let packages = "bash coreutils docker-registry skopeo";
+    Copy::of(&unpack("trixie", "registry", &[packages]))
+}
+
 /// libvirt's tools, its schemas and its test driver.
 pub(crate) fn libvirt() -> Copy {
     let packages = "bash coreutils grep libvirt-clients libvirt-daemon libxml2-utils sed";

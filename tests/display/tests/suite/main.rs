@@ -15,6 +15,7 @@ mod documentation;
 mod hook;
 mod machine;
 mod realising;
+mod registry;
 mod secure;
 mod stand;
 mod stock;
