@@ -16,6 +16,14 @@ policy.wasm: $(SOURCES)
 annotated-policy.wasm: policy.wasm metadata.yml README.md
 	kwctl annotate policy.wasm -m metadata.yml -u README.md -o $@
 
+# The hook: one static program, that runs in any image of its architecture. The flags are for the target alone, so that the
+# compiler's own plugins are built as ever.
+NODE_TARGET := x86_64-unknown-linux-gnu
+.PHONY: mesa-node
+mesa-node:
+	hack/static-cargo $(NODE_TARGET) build --profile node -p mesa-node --locked
+	cp target/node/$(NODE_TARGET)/node/mesa-node target/mesa-node
+
 .PHONY: test
 test: lint test-host test-wasm e2e-tests e2e-display
 

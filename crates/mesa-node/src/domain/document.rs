@@ -68,7 +68,7 @@ pub(super) struct Gl {
     pub(super) render_node: Option<String>,
 }
 
-/// What matters in a domain, and its text without a byte order mark… which no offset counts.
+/// What matters in a domain, and its text.
 pub(super) fn read(xml: &[u8]) -> Result<(Document, &str), DomainError> {
     if xml.is_empty() {
         return Err(DomainError::Empty);
@@ -194,13 +194,8 @@ impl<'t> Reading<'t> {
                 self.end(tag.end, None);
             }
             Event::End(_) => self.end(tag.end, Some(tag.start)),
-            Event::Text(text) if self.open.is_empty() => {
-                if !text
-                    .chars()
-                    .all(|it| it.is_ascii_whitespace() || it == '\u{feff}')
-                {
-                    return Err(self.malformed("text outside of the domain", start));
-                }
+            Event::Text(text) if self.open.is_empty() && !is_space(&text) => {
+                return Err(self.malformed("text outside of the domain", start));
             }
             Event::GeneralRef(reference) if !self.open.is_empty() => {
                 let known =
@@ -424,6 +419,12 @@ impl Attributes {
         let at = self.0.iter().position(|(key, _)| key == name)?;
         Some(self.0.swap_remove(at).1)
     }
+}
+
+/// Whether a text may stand outside of all elements: white space, and a byte order mark.
+fn is_space(text: &str) -> bool {
+    text.chars()
+        .all(|it| it.is_ascii_whitespace() || it == '\u{feff}')
 }
 
 /// Whether an argument of QEMU chooses a display. QEMU takes one dash or two.
