@@ -11,7 +11,7 @@ mod edit;
 
 use std::fmt;
 
-use document::{Document, Gl, Graphics};
+use document::{Document, Gl, Graphics, excerpt};
 use edit::Edit;
 use manifests::printable;
 
@@ -189,7 +189,8 @@ pub fn with_display(xml: &[u8], wanted: &Wanted) -> Result<Outcome, DomainError>
     let mut plan = Plan::default();
     plan.graphics(&document, wanted);
     plan.module_dir(&document, wanted);
-    Ok(plan.outcome(text))
+    let (mark, _) = xml.split_at(xml.len() - text.len());
+    Ok(plan.outcome(mark, text))
 }
 
 /// What is to be written, and what is not.
@@ -250,12 +251,13 @@ impl Plan {
         self.edits.push(edit);
     }
 
-    fn outcome(self, text: &str) -> Outcome {
+    /// The mark stands before the text, and no offset counts it.
+    fn outcome(self, mark: &[u8], text: &str) -> Outcome {
         if self.edits.is_empty() {
             return Outcome::Unchanged(Reason::Complete(self.left_alone));
         }
         Outcome::Changed(Changed {
-            xml: edit::apply(text, self.edits).into_bytes(),
+            xml: edit::apply(mark, text, self.edits),
             written: self.written,
             left_alone: self.left_alone,
         })
@@ -278,13 +280,15 @@ impl fmt::Display for LeftAlone {
             LeftAlone::RenderNode(node) => {
                 write!(
                     formatter,
-                    "the GL display has somebody else's render node {node}"
+                    "the GL display has somebody else's render node {}",
+                    excerpt(node)
                 )
             }
             LeftAlone::ModuleDir(directory) => {
                 write!(
                     formatter,
-                    "somebody else has set {MODULE_DIR} to {directory}"
+                    "somebody else has set {MODULE_DIR} to {}",
+                    excerpt(directory)
                 )
             }
             LeftAlone::Graphics(number) => {

@@ -68,12 +68,16 @@ pub(super) struct Gl {
     pub(super) render_node: Option<String>,
 }
 
-/// What matters in a domain, and its text.
+/// A byte order mark, which may stand before a text.
+pub(super) const MARK: char = '\u{feff}';
+
+/// What matters in a domain, and the text that its offsets are of: all but a byte order mark.
 pub(super) fn read(xml: &[u8]) -> Result<(Document, &str), DomainError> {
     if xml.is_empty() {
         return Err(DomainError::Empty);
     }
     let text = str::from_utf8(xml).map_err(|error| DomainError::Encoding(error.valid_up_to()))?;
+    let text = text.strip_prefix(MARK).unwrap_or(text);
     let mut reading = Reading::of(text);
     reading.characters()?;
     while reading.step()? {}
@@ -161,8 +165,12 @@ impl<'t> Reading<'t> {
         }
     }
 
-    /// XML has no way to write most control characters.
+    /// XML has no way to write most control characters, and a second mark is one that the reader would leave out of its
+    /// offsets.
     fn characters(&self) -> Result<(), DomainError> {
+        if self.text.starts_with(MARK) {
+            return Err(self.malformed("text outside of the domain", 0));
+        }
         let control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
         match self.text.bytes().position(|byte| control(&byte)) {
             Some(at) => Err(self.malformed("a control character", at)),
@@ -187,6 +195,10 @@ impl<'t> Reading<'t> {
             }
         };
         let tag = start..self.position();
+        if matches!(event, Event::Start(_) | Event::Empty(_) | Event::End(_)) && !self.is_tag(&tag)
+        {
+            return Err(self.malformed("a tag that is not where it should be", start));
+        }
         match event {
             Event::Start(element) => self.start(&element, &namespace, tag)?,
             Event::Empty(element) => {
@@ -219,6 +231,12 @@ impl<'t> Reading<'t> {
         usize::try_from(self.reader.buffer_position()).unwrap_or(usize::MAX)
     }
 
+    /// Whether what is written there would not be written into the middle of something else.
+    fn is_tag(&self, span: &Range<usize>) -> bool {
+        let text = self.text.get(span.clone());
+        text.is_some_and(|text| text.starts_with('<') && text.ends_with('>'))
+    }
+
     fn eof(&self, at: usize) -> Result<bool, DomainError> {
         match self.open.last() {
             Some(open) => Err(self.malformed(&format!("<{}> has no end", open.name), at)),
@@ -227,7 +245,7 @@ impl<'t> Reading<'t> {
     }
 
     fn declaration(&self, declaration: &BytesDecl<'_>, at: usize) -> Result<(), DomainError> {
-        if at != 0 && self.text.get(..at) != Some("\u{feff}") {
+        if at != 0 {
             return Err(self.malformed("an XML declaration that is not at its beginning", at));
         }
         match declaration.encoding() {
@@ -421,10 +439,9 @@ impl Attributes {
     }
 }
 
-/// Whether a text may stand outside of all elements: white space, and a byte order mark.
+/// Whether a text may stand outside of all elements.
 fn is_space(text: &str) -> bool {
-    text.chars()
-        .all(|it| it.is_ascii_whitespace() || it == '\u{feff}')
+    text.chars().all(|it| it.is_ascii_whitespace())
 }
 
 /// Whether an argument of QEMU chooses a display. QEMU takes one dash or two.

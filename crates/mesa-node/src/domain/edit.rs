@@ -14,18 +14,20 @@ pub(super) struct Edit {
     text: String,
 }
 
-/// The text after all edits, which do not overlap.
-pub(super) fn apply(text: &str, mut edits: Vec<Edit>) -> String {
+/// The text after all edits, which do not overlap, behind what stands before it.
+pub(super) fn apply(before: &[u8], text: &str, mut edits: Vec<Edit>) -> Vec<u8> {
     edits.sort_by_key(|edit| edit.at.start);
     let added: usize = edits.iter().map(|edit| edit.text.len()).sum();
-    let mut out = String::with_capacity(text.len() + added);
+    let mut out = Vec::with_capacity(before.len() + text.len() + added);
+    out.extend_from_slice(before);
     let mut done = 0;
     for edit in edits {
-        out += text.get(done..edit.at.start).unwrap_or_default();
-        out += &edit.text;
+        out.extend_from_slice(text.get(done..edit.at.start).unwrap_or_default().as_bytes());
+        out.extend_from_slice(edit.text.as_bytes());
         done = edit.at.end;
     }
-    out + text.get(done..).unwrap_or_default()
+    out.extend_from_slice(text.get(done..).unwrap_or_default().as_bytes());
+    out
 }
 
 /// Replaces what is there.
