@@ -156,7 +156,7 @@ pub enum DomainError {
     )]
     Depth,
     /// Another document.
-    #[error("this is no libvirt domain: its outermost element is <{0}>")]
+    #[error("this is no libvirt domain: its outermost element is {0}")]
     Root(String),
     /// None, or several.
     #[error("the domain has {0} elements <devices>, and must have one")]

@@ -100,6 +100,7 @@ fn level(outcome: &Outcome) -> Level {
 }
 
 fn info() -> InfoResult {
+    log::say(Level::Info, "virt-launcher has found the hook");
     InfoResult {
         name: "mesa-injector".to_owned(),
         // Not Shutdown: a hook that is called there may not end before it.

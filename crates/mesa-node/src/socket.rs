@@ -58,7 +58,12 @@ impl Failure for SocketError {
             SocketError::Io { error, .. } if error.kind() == ErrorKind::InvalidInput => {
                 "name a shorter path: a socket's has at most 107 bytes"
             }
-            SocketError::Io { error, .. } if error.kind() == ErrorKind::PermissionDenied => {
+            SocketError::Io { error, .. }
+                if matches!(
+                    error.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
                 "let the hook's user write there; in a pod, mount a volume there"
             }
             SocketError::Io { .. } => return None,
@@ -93,7 +98,12 @@ impl Socket {
         let new = workshop.join("s");
         // A run that was killed in between has left it.
         let _ = fs::remove_file(&new);
-        let _ = fs::create_dir(&workshop);
+        match fs::create_dir(&workshop) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(failed("make")(error));
+            }
+            _ => {}
+        }
         let listener = UnixListener::bind(&new).map_err(failed("listen on"))?;
         let placed = fs::set_permissions(&new, Permissions::from_mode(MODE))
             .and_then(|()| fs::rename(&new, path))
@@ -102,7 +112,7 @@ impl Socket {
             let _ = fs::remove_file(&new);
         }
         let _ = fs::remove_dir(&workshop);
-        let metadata = placed.map_err(failed("make the socket"))?;
+        let metadata = placed.map_err(failed("make"))?;
         Ok(Socket {
             listener,
             file: File {

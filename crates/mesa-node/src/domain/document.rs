@@ -272,7 +272,14 @@ impl<'t> Reading<'t> {
             return Err(self.malformed("a name that XML does not allow", tag.start));
         }
         if parent.is_none() && kind != Kind::Domain {
-            return Err(DomainError::Root(excerpt(name.into_inner())));
+            let of = match name.local_name().into_inner() {
+                "domain" => " of another namespace",
+                _ => "",
+            };
+            return Err(DomainError::Root(format!(
+                "<{}>{of}",
+                excerpt(name.into_inner())
+            )));
         }
         if self.open.len() >= MAX_DEPTH {
             return Err(DomainError::Depth);

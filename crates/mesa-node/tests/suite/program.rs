@@ -1,4 +1,5 @@
-//! The program itself, on a socket in a directory of its own.
+//! The program itself, on a socket in a directory of its own: as it is compiled with the tests, or the one that MESA_NODE
+//! names.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -21,6 +22,11 @@ pub(crate) const VMI: &str =
     r#"{"metadata": {"namespace": "default", "name": "demo", "uid": "0-1"}}"#;
 const OURS: &str = "<graphics type='egl-headless'><gl rendernode='/dev/null'/></graphics>";
 
+fn program() -> Command {
+    let built = || env!("CARGO_BIN_EXE_mesa-node").into();
+    Command::new(std::env::var_os("MESA_NODE").unwrap_or_else(built))
+}
+
 /// A hook that runs; it is killed when the test is over.
 struct Hook {
     child: Child,
@@ -29,7 +35,7 @@ struct Hook {
 
 impl Hook {
     fn command(directory: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mesa-node"));
+        let mut command = program();
         command
             .arg("hook")
             .arg("--socket")
@@ -93,12 +99,14 @@ impl Hook {
         (status.code(), lines.collect())
     }
 
-    fn memory(&self) -> usize {
+    /// How much it has in memory, in kB; `VmHWM` is how much it has had at most.
+    fn memory(&self, key: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(key))
             .unwrap();
+        let line = line.trim_start_matches(':');
         line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 }
@@ -133,7 +141,8 @@ fn domain(case: &str) -> String {
 
 #[test]
 fn it_says_who_it_is() {
-    let info = Hook::start(&[]).client(async |client| client.info().await);
+    let hook = Hook::start(&[]);
+    let info = hook.client(async |client| client.info().await);
     let hook_points = vec![HookPoint {
         name: "OnDefineDomain".to_owned(),
         priority: 0,
@@ -148,6 +157,7 @@ fn it_says_who_it_is() {
             versions
         }
     );
+    assert_eq!(hook.end().1[1]["msg"], "virt-launcher has found the hook");
 }
 
 /// As `KubeVirt` 1.9 starts a VM: the second call has lost the `<gl>` and the options for QEMU.
@@ -350,6 +360,24 @@ fn what_is_no_socket_stays_and_is_named() {
 }
 
 #[test]
+fn where_no_socket_can_be_the_reason_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("sockets"), "").unwrap();
+    let (status, said) = refusal(directory.path(), &[]);
+    assert_eq!(status, Some(1));
+    let reason = "error: cannot make the directory DIR/sockets\n  caused by: ";
+    assert!(said.starts_with(reason), "{said}");
+    let missing = directory.path().join("sockets/further");
+    assert!(refusal(&missing, &[]).1.contains("Not a directory"));
+    // No file system takes new files in proc, whoever asks.
+    let (_, said) = refusal(Path::new("/proc/self"), &[]);
+    assert!(
+        said.starts_with("error: cannot make the directory "),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_path_that_is_too_long_for_a_socket_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let long = directory.path().join("a".repeat(120));
@@ -427,31 +455,26 @@ fn a_client_that_speaks_no_grpc_harms_nobody() {
 #[test]
 fn large_domains_are_answered_and_do_not_stay_in_memory() {
     let hook = Hook::start(&["--always", "--module-dir", "/modules"]);
-    let before = hook.memory();
-    hook.client(async |client| {
-        for megabytes in [1, 1, 16] {
-            let domain = long_domain((megabytes << 20) - 4096);
+    let mut said = format!("memory: {} kB at first", hook.memory("VmRSS"));
+    for megabytes in [1, 4, 16] {
+        let domain = long_domain((megabytes << 20) - 4096);
+        let (given, took) = hook.client(async |client| {
             let start = Instant::now();
             let given = client.on_define_domain(&domain, VMI).await.unwrap();
-            say(&format!(
-                "a call with {} bytes: {:?} (as the tests are compiled)",
-                domain.len(),
-                start.elapsed()
-            ));
-            assert_eq!(
-                given.replacen(OURS, "", 1).len(),
-                domain.len() + given.len() - domain.len() - OURS.len()
-            );
-            assert!(given.contains(OURS) && given.contains("QEMU_MODULE_DIR"));
-        }
-    });
-    // The connection ends a moment later than its client.
-    std::thread::sleep(Duration::from_millis(300));
-    let idle = hook.memory();
-    say(&format!(
-        "memory: {before} kB at first, {idle} kB after domains of 1 MB and 16 MB (as the tests are compiled)"
-    ));
-    assert!(idle <= 10 << 10, "{idle} kB");
+            (given, start.elapsed())
+        });
+        assert_eq!(given.matches(OURS).count(), 1);
+        assert_eq!(given.matches("QEMU_MODULE_DIR").count(), 1);
+        // The connection ends a moment later than its client.
+        std::thread::sleep(Duration::from_millis(300));
+        let (idle, most) = (hook.memory("VmRSS"), hook.memory("VmHWM"));
+        // Of larger ones, which no VM has that is known, the C library keeps more.
+        assert!(megabytes > 1 || idle <= 10 << 10, "{idle} kB");
+        said += &format!("; {megabytes} MB in {took:?}: {idle} kB behind, {most} kB at most");
+    }
+    say(&said);
+    // The sidecar may have 64 MB.
+    assert!(hook.memory("VmHWM") < 60_000, "{said}");
 }
 
 #[test]
@@ -468,7 +491,6 @@ fn hostile_names_do_not_break_the_log() {
 
 #[test]
 fn help_has_an_example_and_the_version_is_said() {
-    let program = || Command::new(env!("CARGO_BIN_EXE_mesa-node"));
     let help = program().args(["hook", "--help"]).assert().success();
     let help = String::from_utf8(help.get_output().stdout.clone()).unwrap();
     assert!(help.contains("mesa-node hook --module-dir"), "{help}");
