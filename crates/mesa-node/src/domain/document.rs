@@ -98,19 +98,35 @@ enum Kind {
     Other,
 }
 
+/// The namespace of an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Space {
+    None,
+    Qemu,
+    Other,
+}
+
+impl Space {
+    fn of(resolved: &ResolveResult<'_>) -> Self {
+        match resolved {
+            ResolveResult::Unbound => Space::None,
+            ResolveResult::Bound(Namespace(QEMU_NAMESPACE)) => Space::Qemu,
+            _ => Space::Other,
+        }
+    }
+}
+
 impl Kind {
-    fn of(parent: Option<Kind>, namespace: &ResolveResult<'_>, name: &str) -> Self {
-        let own = matches!(namespace, ResolveResult::Unbound);
-        let qemu = *namespace == ResolveResult::Bound(Namespace(QEMU_NAMESPACE));
-        match (parent, name) {
-            (None, "domain") if own => Kind::Domain,
-            (Some(Kind::Domain), "devices") if own => Kind::Devices,
-            (Some(Kind::Domain), "commandline") if qemu => Kind::Section,
-            (Some(Kind::Devices), "hostdev") if own => Kind::HostDevice,
-            (Some(Kind::Devices), "graphics") if own => Kind::Graphics,
-            (Some(Kind::Graphics), "gl") if own => Kind::Gl,
-            (Some(Kind::Section), "arg") if qemu => Kind::Argument,
-            (Some(Kind::Section), "env") if qemu => Kind::Variable,
+    fn of(parent: Option<Kind>, space: Space, name: &str) -> Self {
+        match (parent, space, name) {
+            (None, Space::None, "domain") => Kind::Domain,
+            (Some(Kind::Domain), Space::None, "devices") => Kind::Devices,
+            (Some(Kind::Domain), Space::Qemu, "commandline") => Kind::Section,
+            (Some(Kind::Devices), Space::None, "hostdev") => Kind::HostDevice,
+            (Some(Kind::Devices), Space::None, "graphics") => Kind::Graphics,
+            (Some(Kind::Graphics), Space::None, "gl") => Kind::Gl,
+            (Some(Kind::Section), Space::Qemu, "arg") => Kind::Argument,
+            (Some(Kind::Section), Space::Qemu, "env") => Kind::Variable,
             _ => Kind::Other,
         }
     }
@@ -181,60 +197,61 @@ impl<'t> Reading<'t> {
     /// Reads one tag, or what is between two; nothing is left after the last.
     fn step(&mut self) -> Result<bool, DomainError> {
         let start = self.position();
-        let read = self.reader.read_resolved_event();
-        let (namespace, event) = match read {
-            Ok((ResolveResult::Unbound, event)) => (ResolveResult::Unbound, event),
-            Ok((ResolveResult::Bound(Namespace(QEMU_NAMESPACE)), event)) => {
-                (ResolveResult::Bound(Namespace(QEMU_NAMESPACE)), event)
-            }
-            // Of any other namespace nothing matters.
-            Ok((_, event)) => (ResolveResult::Unknown(String::new()), event),
+        let (space, event) = match self.reader.read_resolved_event() {
+            Ok((resolved, event)) => (Space::of(&resolved), event),
             Err(error) => {
                 let at = usize::try_from(self.reader.error_position()).unwrap_or(start);
                 return Err(self.malformed(&error.to_string(), at));
             }
         };
-        let tag = start..self.position();
-        if matches!(event, Event::Start(_) | Event::Empty(_) | Event::End(_)) && !self.is_tag(&tag)
-        {
-            return Err(self.malformed("a tag that is not where it should be", start));
-        }
+        let span = start..self.position();
         match event {
-            Event::Start(element) => self.start(&element, &namespace, tag)?,
+            Event::Start(element) => self.start(&element, space, self.tag(span)?)?,
             Event::Empty(element) => {
-                self.start(&element, &namespace, tag.clone())?;
-                self.end(tag.end, None);
+                let end = span.end;
+                self.start(&element, space, self.tag(span)?)?;
+                self.end(end, None);
             }
-            Event::End(_) => self.end(tag.end, Some(tag.start)),
-            Event::Text(text) if self.open.is_empty() && !is_space(&text) => {
-                return Err(self.malformed("text outside of the domain", start));
-            }
-            Event::GeneralRef(reference) if !self.open.is_empty() => {
-                let known =
-                    reference.is_char_ref() && matches!(reference.resolve_char_ref(), Ok(Some(_)));
-                if !known && resolve_predefined_entity(&reference).is_none() {
-                    return Err(self.malformed("an entity that nobody declares", start));
-                }
-            }
-            Event::CData(_) | Event::GeneralRef(_) if self.open.is_empty() => {
-                return Err(self.malformed("text outside of the domain", start));
+            Event::End(_) => {
+                let tag = self.tag(span)?;
+                self.end(tag.end, Some(tag.start));
             }
             Event::Decl(declaration) => self.declaration(&declaration, start)?,
             Event::DocType(_) => return Err(DomainError::Doctype),
             Event::Eof => return self.eof(start),
-            _ => {}
+            between => self.between(&between, start)?,
         }
         Ok(true)
+    }
+
+    /// Checks what is between two tags.
+    fn between(&self, event: &Event<'_>, at: usize) -> Result<(), DomainError> {
+        let outside = self.open.is_empty();
+        match event {
+            Event::Text(text) if outside && !is_space(text) => {}
+            Event::CData(_) | Event::GeneralRef(_) if outside => {}
+            Event::GeneralRef(reference) => {
+                let is_character = matches!(reference.resolve_char_ref(), Ok(Some(_)));
+                if is_character || resolve_predefined_entity(reference).is_some() {
+                    return Ok(());
+                }
+                return Err(self.malformed("an entity that nobody declares", at));
+            }
+            _ => return Ok(()),
+        }
+        Err(self.malformed("text outside of the domain", at))
     }
 
     fn position(&self) -> usize {
         usize::try_from(self.reader.buffer_position()).unwrap_or(usize::MAX)
     }
 
-    /// Whether what is written there would not be written into the middle of something else.
-    fn is_tag(&self, span: &Range<usize>) -> bool {
-        let text = self.text.get(span.clone());
-        text.is_some_and(|text| text.starts_with('<') && text.ends_with('>'))
+    /// The span of a tag: what is written there must not get into the middle of something else.
+    fn tag(&self, span: Range<usize>) -> Result<Range<usize>, DomainError> {
+        match self.text.get(span.clone()) {
+            Some(text) if text.starts_with('<') && text.ends_with('>') => Ok(span),
+            _ => Err(self.malformed("a tag that is not where it should be", span.start)),
+        }
     }
 
     fn eof(&self, at: usize) -> Result<bool, DomainError> {
@@ -259,12 +276,12 @@ impl<'t> Reading<'t> {
     fn start(
         &mut self,
         element: &BytesStart<'_>,
-        namespace: &ResolveResult<'_>,
+        space: Space,
         tag: Range<usize>,
     ) -> Result<(), DomainError> {
         let name = element.name();
         let parent = self.open.last().map(|open| open.kind);
-        let kind = Kind::of(parent, namespace, name.local_name().into_inner());
+        let kind = Kind::of(parent, space, name.local_name().into_inner());
         if parent.is_none() && self.root.is_some() {
             return Err(self.malformed("a second outermost element", tag.start));
         }
