@@ -15,6 +15,7 @@ use crate::commands::stage::{self, StageError};
 use crate::commands::{Root, SourceError, Sources, Which};
 use crate::container::Findings;
 use crate::gl::{Layout, LayoutError};
+use crate::loader::Program;
 use crate::oci::{OciError, Reference};
 use crate::output::{self, ImageVolume, OutputError};
 use crate::staging::Selinux;
@@ -234,12 +235,12 @@ impl HookArgs {
         let given = self.node_program.clone();
         let program = given.or_else(|| {
             let beside = std::env::current_exe().ok()?.with_file_name(PROGRAM);
-            beside.is_file().then_some(beside)
+            Program::is_static(&beside).then_some(beside)
         });
         if program.is_none() {
             console::note(
-                "no mesa-node beside mesa-scan, so the hook is left out and the VM's domain must get its display in another \
-                 way; --node-program names one",
+                "no static mesa-node beside mesa-scan, so the hook is left out and the VM's domain must get its display in \
+                 another way; --node-program names one",
             );
         }
         program

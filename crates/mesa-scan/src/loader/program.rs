@@ -1,5 +1,6 @@
 //! A static program of this machine, which is delivered with the files: it must run in any image.
 
+use std::fs::File;
 use std::path::Path;
 
 use manifests::console::Failure;
@@ -61,6 +62,13 @@ impl Failure for ProgramError {
 }
 
 impl Program {
+    /// Whether a file is a program that could be delivered.
+    #[must_use]
+    pub fn is_static(file: &Path) -> bool {
+        let file = File::open(file);
+        file.is_ok_and(|file| Elf::is_static(file).is_ok_and(|(_, is_static)| is_static))
+    }
+
     /// Opens a program for an architecture.
     ///
     /// # Errors
