@@ -56,7 +56,7 @@ e2e-tests: policy.wasm tools
 
 # From the pod to the display: a real QEMU finds OpenGL with what the policy injects. As root, on a Debian-like machine.
 .PHONY: e2e-display
-e2e-display: policy.wasm tools
+e2e-display: policy.wasm mesa-node tools
 	@hack/with-tools cc,python3,setcap $(TESTS) --test display
 
 # mesa-preview and mesa-scan as the tests above have built them.

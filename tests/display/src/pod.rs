@@ -1,11 +1,8 @@
-//! The part of a pod that decides how its compute container starts.
+//! The part of a pod that decides how one of its containers starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-
-/// The container in which KubeVirt runs QEMU.
-const COMPUTE: &str = "compute";
 
 /// Why a pod cannot be realised.
 #[derive(Debug, thiserror::Error)]
@@ -13,9 +10,9 @@ pub enum PodError {
     /// Neither YAML nor JSON of a pod.
     #[error("the pod cannot be read: {0}")]
     Syntax(#[from] serde_norway::Error),
-    /// Not a launcher pod.
-    #[error("the pod has no container {COMPUTE}")]
-    NoCompute,
+    /// Another pod.
+    #[error("the pod has no container {0}")]
+    NoContainer(String),
     /// The kubelet would refuse it too.
     #[error("mount {path}: the pod has no volume {volume}")]
     NoVolume {
@@ -33,19 +30,23 @@ pub enum PodError {
         what: &'static str,
     },
     /// The image's own user is not looked up.
-    #[error("{COMPUTE} has no {0}")]
+    #[error("the container has no {0}")]
     NoIdentity(&'static str),
 }
 
-/// The compute container, with all that the pod says of it.
+/// A container, with all that the pod says of it.
 #[derive(Debug)]
-pub struct Compute {
+pub struct Container {
+    /// What it runs: `command` and `args`.
+    pub command: Vec<String>,
     /// As which user and with what privileges.
     pub identity: Identity,
     /// The whole environment: the literal values of the pod. What comes from the cluster is left out.
     pub env: BTreeMap<String, String>,
     /// The mounts in the order of the runtime: by depth, and as the pod lists them where that is equal.
     pub mounts: Vec<Mount>,
+    /// `readOnlyRootFilesystem`.
+    pub is_read_only: bool,
 }
 
 /// As whom a container runs.
@@ -144,26 +145,31 @@ const DEFAULT_CAPABILITIES: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
-impl Compute {
-    /// The compute container of a pod, as YAML or JSON.
+impl Container {
+    /// A container of a pod, as YAML or JSON; init containers are among them, for some run all the time.
     ///
     /// # Errors
     /// Where there is none, or one that cannot be realised.
-    pub fn of(pod: &str) -> Result<Self, PodError> {
+    pub fn of(pod: &str, name: &str) -> Result<Self, PodError> {
         let pod: Pod = serde_norway::from_str(pod)?;
-        let mut containers = pod.spec.containers.into_iter();
-        let container = containers.find(|container| container.name == COMPUTE);
-        let container = container.ok_or(PodError::NoCompute)?;
-        let identity = identity(pod.spec.security_context, container.security_context)?;
+        let spec = pod.spec;
+        let mut containers = spec.containers.into_iter().chain(spec.init_containers);
+        let container = containers.find(|container| container.name == name);
+        let container = container.ok_or_else(|| PodError::NoContainer(name.to_owned()))?;
+        let is_read_only = container.security_context.read_only_root_filesystem;
+        let identity = identity(spec.security_context, container.security_context)?;
         let mut mounts = container
             .volume_mounts
             .iter()
-            .map(|mount| realisable(mount, &pod.spec.volumes))
+            .map(|mount| realisable(mount, &spec.volumes))
             .collect::<Result<Vec<_>, _>>()?;
         mounts.sort_by_key(|mount| mount.path.matches('/').count());
         let env = container.env.into_iter();
         let env = env.filter_map(|variable| Some((variable.name, variable.value?)));
-        Ok(Compute {
+        let words = container.command.into_iter().chain(container.args);
+        Ok(Container {
+            command: words.collect(),
+            is_read_only: is_read_only == Some(true),
             identity,
             env: env.collect(),
             mounts,
@@ -236,7 +242,9 @@ struct Pod {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
-    containers: Vec<Container>,
+    containers: Vec<Written>,
+    #[serde(default)]
+    init_containers: Vec<Written>,
     #[serde(default)]
     volumes: Vec<Volume>,
     #[serde(default)]
@@ -245,8 +253,12 @@ struct Spec {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Container {
+struct Written {
     name: String,
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    args: Vec<String>,
     #[serde(default)]
     env: Vec<Variable>,
     #[serde(default)]
@@ -264,6 +276,7 @@ struct Security {
     #[serde(default)]
     supplemental_groups: Vec<u32>,
     allow_privilege_escalation: Option<bool>,
+    read_only_root_filesystem: Option<bool>,
     #[serde(default)]
     capabilities: Capabilities,
 }

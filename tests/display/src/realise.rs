@@ -1,4 +1,4 @@
-//! A compute container out of two directories, a node's root and an image's, as kubelet and runtime make it.
+//! A container of a launcher pod out of two directories, a node's root and an image's, as kubelet and runtime make it.
 //!
 //! The image is the lower layer of an overlay in a mount namespace of its own. Every mount's source is found on the node with
 //! links followed inside its root, checked as the kubelet checks it, and bound where the pod says, read-only where it says so.
@@ -20,7 +20,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
-use crate::pod::{Compute, HostPath, HostPathType, Identity, Mount, Source};
+use crate::pod::{Container, HostPath, HostPathType, Identity, Mount, Source};
 
 /// Why a container does not start. Said as the kubelet or the runtime says it.
 #[derive(Debug, thiserror::Error)]
@@ -75,28 +75,32 @@ pub struct Ground {
     pub ignore_sub_paths: bool,
 }
 
-/// Becomes a command in the container. Returns only where that fails.
+/// Becomes a command in the container, its own where none is given. Returns only where that fails.
 #[must_use]
-pub fn become_container(compute: &Compute, ground: &Ground, command: &[String]) -> StartError {
+pub fn become_container(container: &Container, ground: &Ground, command: &[String]) -> StartError {
+    let command = match command {
+        [] => &container.command,
+        command => command,
+    };
     let Some((program, arguments)) = command.split_first() else {
         return system("the command")(io::Error::other("none given"));
     };
-    if let Err(error) = enter(compute, ground) {
+    if let Err(error) = enter(container, ground) {
         return error;
     }
     let error = Command::new(program)
         .args(arguments)
         .env_clear()
-        .envs(&compute.env)
+        .envs(&container.env)
         .exec();
     system(program)(error)
 }
 
-fn enter(compute: &Compute, ground: &Ground) -> Result<(), StartError> {
+fn enter(container: &Container, ground: &Ground) -> Result<(), StartError> {
     // First of all: a descriptor from another mount namespace cannot be bound in this one.
     own_mount_namespace()?;
     let node = open_directory(&ground.node)?;
-    let sources = compute.mounts.iter();
+    let sources = container.mounts.iter();
     let sources: Vec<OwnedFd> = sources
         .map(|mount| match &mount.source {
             Source::Host(host) => checked(&node, host),
@@ -107,17 +111,22 @@ fn enter(compute: &Compute, ground: &Ground) -> Result<(), StartError> {
                 let part = sub_path.as_deref().filter(|_| !ground.ignore_sub_paths);
                 image_volume(&ground.image_volumes, reference, part)
             }
-            Source::Own(name) => own_volume(&ground.state, name, &compute.identity),
+            Source::Own(name) => own_volume(&ground.state, name, &container.identity),
         })
         .collect::<Result<_, _>>()?;
     let root = overlay(ground)?;
     devices(&root)?;
-    for (mount, source) in compute.mounts.iter().zip(&sources) {
+    for (mount, source) in container.mounts.iter().zip(&sources) {
         bind(&root, &mount.path, source, flags(mount, ground.noexec))?;
+    }
+    if container.is_read_only {
+        let flags = MountFlags::BIND | MountFlags::RDONLY;
+        rustix::mount::mount_remount(path_of(&root), flags, "")
+            .map_err(system("a read-only root"))?;
     }
     rustix::process::fchdir(&root).map_err(system("the container's root"))?;
     rustix::process::chroot(".").map_err(system("chroot"))?;
-    drop_privileges(&compute.identity)
+    drop_privileges(&container.identity)
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, StartError> {

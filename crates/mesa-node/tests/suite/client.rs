@@ -18,6 +18,10 @@ use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
+/// What virt-launcher says of the VM.
+pub(crate) const VMI: &str =
+    r#"{"metadata": {"namespace": "default", "name": "demo", "uid": "0-1"}}"#;
+
 #[derive(Clone)]
 pub(crate) struct Client(Grpc<Channel>);
 
@@ -48,7 +52,7 @@ impl Client {
         let request = MutateDomainRequest {
             domain_type: kind.to_owned(),
             domain: domain.to_owned().into(),
-            vmi: crate::program::VMI.into(),
+            vmi: VMI.into(),
             sidecar_context: None,
         };
         let response: MutateDomainResponse = self.call(MUTATE_DOMAIN, request).await?;

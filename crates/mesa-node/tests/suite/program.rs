@@ -15,11 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::client::Client;
+use crate::client::{Client, VMI};
 use crate::common::{data, long_domain, say};
 
-pub(crate) const VMI: &str =
-    r#"{"metadata": {"namespace": "default", "name": "demo", "uid": "0-1"}}"#;
 const OURS: &str = "<graphics type='egl-headless'><gl rendernode='/dev/null'/></graphics>";
 
 fn program() -> Command {

@@ -1,21 +1,24 @@
-//! Runs a command in the compute container of a pod, made out of a node's root and an image's root.
+//! Runs a command in a container of a launcher pod, made out of a node's root and an image's root.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use display_tests::pod::{Compute, PodError};
+use display_tests::pod::{Container, PodError};
 use display_tests::realise::{Ground, become_container};
 
 /// The container did not start, as with `docker run`.
 const NOT_STARTED: u8 = 125;
 
-/// Run a command in the compute container of a pod that the policy returned. Needs root.
+/// Run a command in a container of a pod that the policy returned. Needs root.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The pod, as mesa-preview --output yaml prints it
     #[arg(long, value_name = "FILE")]
     pod: PathBuf,
+    /// Which container of the pod
+    #[arg(long, value_name = "NAME", default_value = "compute")]
+    container: String,
     /// The node's root directory
     #[arg(long, value_name = "DIR")]
     node: PathBuf,
@@ -34,8 +37,8 @@ struct Arguments {
     /// Mount all of an image where a part of it is asked for, as containerd before 2.2 does
     #[arg(long)]
     ignore_sub_paths: bool,
-    /// The command, by its path in the container
-    #[arg(last = true, required = true)]
+    /// The command, by its path in the container; the container's own without one
+    #[arg(last = true)]
     command: Vec<String>,
 }
 
@@ -50,8 +53,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let read = std::fs::read_to_string(&arguments.pod)
         .map_err(|error| format!("{}: {error}", arguments.pod.display()));
-    let compute =
-        read.and_then(|pod| Compute::of(&pod).map_err(|error: PodError| error.to_string()));
+    let container = read.and_then(|pod| {
+        let container = Container::of(&pod, &arguments.container);
+        container.map_err(|error: PodError| error.to_string())
+    });
     let ground = Ground {
         node: arguments.node,
         image: arguments.image,
@@ -60,8 +65,8 @@ fn main() -> ExitCode {
         noexec: arguments.noexec,
         ignore_sub_paths: arguments.ignore_sub_paths,
     };
-    let error = match compute {
-        Ok(compute) => become_container(&compute, &ground, &arguments.command).to_string(),
+    let error = match container {
+        Ok(container) => become_container(&container, &ground, &arguments.command).to_string(),
         Err(error) => error,
     };
     eprintln!("the container does not start: {error}");

@@ -123,7 +123,11 @@ pub(crate) fn launcher(suite: &str) -> Copy {
 /// A launcher with QEMU and nothing of GL.
 pub(crate) fn stock_launcher(suite: &str) -> Copy {
     let (qemu, _) = qemu(suite);
-    let copy = Copy::of(&unpack(suite, "stock", &[BASE, qemu]));
+    without_gl(&unpack(suite, "stock", &[BASE, qemu]))
+}
+
+fn without_gl(root: &Path) -> Copy {
+    let copy = Copy::of(root);
     // Bookworm has them in a package with other modules.
     let modules = copy.path().join("usr/lib/x86_64-linux-gnu/qemu");
     for module in fs::read_dir(modules).unwrap() {
@@ -150,11 +154,11 @@ fn qemu(suite: &str) -> (&'static str, &'static str) {
     }
 }
 
-/// A launcher that has libvirt too, and the user that it looks up.
-pub(crate) fn launcher_with_libvirt() -> Copy {
+/// The same with libvirt, and the user that it looks up.
+pub(crate) fn stock_launcher_with_libvirt() -> Copy {
     let libvirt = "libvirt-clients-qemu libvirt-daemon-driver-qemu";
-    let packages = [BASE, QEMU_TRIXIE, MODULES_TRIXIE, libvirt];
-    let copy = Copy::of(&unpack("trixie", "launcher-libvirt", &packages));
+    let packages = [BASE, QEMU_TRIXIE, libvirt];
+    let copy = without_gl(&unpack("trixie", "stock-libvirt", &packages));
     fs::create_dir_all(copy.path().join("etc")).unwrap();
     for (file, line) in [
         ("passwd", "qemu:x:107:107::/:/bin/false\n"),
@@ -176,12 +180,6 @@ fn with_probe(copy: Copy) -> Copy {
 pub(crate) fn registry() -> Copy {
     let packages = "bash coreutils docker-registry skopeo";
     Copy::of(&unpack("trixie", "registry", &[packages]))
-}
-
-/// libvirt's tools, its schemas and its test driver.
-pub(crate) fn libvirt() -> Copy {
-    let packages = "bash coreutils grep libvirt-clients libvirt-daemon libxml2-utils sed";
-    Copy::of(&unpack("trixie", "libvirt", &[packages]))
 }
 
 /// A directory of a test's own, which goes with it.

@@ -10,6 +10,9 @@
 )]
 
 mod chain;
+#[path = "../../../../crates/mesa-node/tests/suite/client.rs"]
+#[expect(dead_code, reason = "virt-launcher calls more than is called here")]
+mod client;
 mod controls;
 mod documentation;
 mod hook;

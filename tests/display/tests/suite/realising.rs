@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
-use display_tests::pod::Compute;
+use display_tests::pod::Container;
 use rstest::rstest;
 use rustix::fs::{CWD, FileType, makedev, mknodat};
 use serde_json::{Value, json};
@@ -248,10 +248,13 @@ fn an_image_volume_needs_a_directory_that_has_the_part_that_is_mounted() {
 #[case::no_yaml("{", "the pod cannot be read")]
 #[case::no_pod("{kind: Pod}", "missing field `spec`")]
 #[case::no_compute("spec: {containers: [{name: other}]}", "no container compute")]
-#[case::no_user("spec: {containers: [{name: compute}]}", "compute has no runAsUser")]
+#[case::no_user(
+    "spec: {containers: [{name: compute}]}",
+    "the container has no runAsUser"
+)]
 #[case::no_group(
     "spec: {containers: [{name: compute, securityContext: {runAsUser: 107}}]}",
-    "compute has no runAsGroup"
+    "the container has no runAsGroup"
 )]
 #[case::no_volume(
     "spec: {securityContext: {runAsUser: 0}, containers: [{name: compute, volumeMounts: [{name: a, mountPath: /b}]}]}",
@@ -267,6 +270,6 @@ fn an_image_volume_needs_a_directory_that_has_the_part_that_is_mounted() {
     "subPath of a hostPath, which is not realised here"
 )]
 fn a_pod_that_cannot_be_realised_is_refused(#[case] pod: &str, #[case] reason: &str) {
-    let error = Compute::of(pod).unwrap_err().to_string();
+    let error = Container::of(pod, "compute").unwrap_err().to_string();
     assert!(error.contains(reason), "{error}");
 }

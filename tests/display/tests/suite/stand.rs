@@ -16,8 +16,8 @@ use display_tests::vnc;
 use serde_json::{Value, json};
 
 use crate::machine::{
-    Copy, built, is_fit, launcher, launcher_with_libvirt, node, repository, run, source,
-    stock_launcher,
+    Copy, built, is_fit, launcher, node, repository, run, source, stock_launcher,
+    stock_launcher_with_libvirt,
 };
 
 /// QEMU as the tests run it: paused, in libvirt's sandbox, with the GL display and a VNC server that shows it, driven over its
@@ -84,6 +84,13 @@ impl Stand {
         Stand::of("trixie", "trixie")
     }
 
+    /// The same with a launcher that has libvirt too.
+    pub(crate) fn of_stock_with_libvirt() -> Option<Self> {
+        let mut stand = Stand::of_stock("trixie", "trixie")?;
+        stand.image = stock_launcher_with_libvirt();
+        Some(stand)
+    }
+
     /// The same with another pod.
     pub(crate) fn with_pod(mut self, pod: Value) -> Self {
         self.pod = pod;
@@ -131,13 +138,6 @@ impl Stand {
         )
     }
 
-    /// The same with an image that has libvirt too.
-    pub(crate) fn with_libvirt() -> Option<Self> {
-        let mut stand = Stand::of_trixie()?;
-        stand.image = launcher_with_libvirt();
-        Some(stand)
-    }
-
     /// Gives the compute container variables before the policy sees the pod.
     pub(crate) fn with_variables(mut self, variables: &[(&str, &str)]) -> Self {
         let variables = variables.iter();
@@ -178,12 +178,18 @@ impl Stand {
     pub(crate) fn image(&self, name: &str, arguments: &[&str]) -> Value {
         let mut image = self.scanner("image");
         image.arg("--to").arg(self.state.path().join(name));
-        image.args(["--reference", "registry.example/mesa:1", "--no-hook"]);
+        image.args(["--reference", "registry.example/mesa:1"]);
         image.args([
             "--launcher-reference",
             "quay.io/kubevirt/virt-launcher:v1.9.0",
         ]);
         settings(run(image.args(arguments)))
+    }
+
+    /// The settings of `mesa-scan image` with the hook's program.
+    pub(crate) fn image_with_hook(&self, name: &str) -> Value {
+        let program = built("MESA_NODE", "target/mesa-node");
+        self.image(name, &["--node-program", program.to_str().unwrap()])
     }
 
     /// An OCI layout that was written, as a runtime unpacks it.
@@ -323,7 +329,13 @@ impl Admitted<'_> {
 
     /// What starts a command in the compute container, which is to be added.
     pub(crate) fn container(&self) -> Command {
+        self.start("compute")
+    }
+
+    /// What starts a container of the pod with a command, its own unless one is added.
+    pub(crate) fn start(&self, container: &str) -> Command {
         let mut realise = Command::new(env!("CARGO_BIN_EXE_realise"));
+        realise.args(["--container", container]);
         realise.arg("--pod").arg(&self.pod);
         realise.arg("--node").arg(self.stand.node.path());
         realise.arg("--image").arg(self.stand.image.path());
@@ -391,6 +403,11 @@ impl Admitted<'_> {
         UnixStream::connect(format!("/proc/self/fd/{}/{socket}", directory.as_raw_fd()))
     }
 
+    /// What the pod's own volume of a name holds.
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.stand.state.path().join("volumes").join(name)
+    }
+
     /// Why QEMU does not start.
     pub(crate) fn qemu_fails(&self) -> String {
         self.qemu().expect_err("QEMU starts").to_string()
@@ -405,7 +422,6 @@ impl Admitted<'_> {
 
     /// A file that the container wrote to its own volume `private`, which the pod mounts at `/var/run/kubevirt-private`.
     pub(crate) fn private(&self, name: &str) -> PathBuf {
-        let volumes = self.stand.state.path().join("volumes/private");
-        volumes.join(name)
+        self.volume("private").join(name)
     }
 }

@@ -34,7 +34,7 @@ fn deliver(stand: Stand, delivery: Delivery) -> (Stand, Value) {
             (stand, settings)
         }
         Delivery::Flat => {
-            let settings = stand.image("flat", &[]);
+            let settings = stand.image("flat", &["--no-hook"]);
             let stand = stand.with_flat_image(&settings, "flat");
             (stand.with_module_directory(&settings), settings)
         }
@@ -102,9 +102,9 @@ fn archives_of_both_make_the_same_image() {
     let Some(mut stand) = Stand::of_stock("trixie", "trixie") else {
         return;
     };
-    let of_roots = stand.image("of-roots", &[]);
+    let of_roots = stand.image("of-roots", &["--no-hook"]);
     stand.scan_archives();
-    let of_archives = stand.image("of-archives", &[]);
+    let of_archives = stand.image("of-archives", &["--no-hook"]);
     assert_eq!(of_roots, of_archives);
 }
 
@@ -158,7 +158,7 @@ fn modules_of_another_build_are_not_loaded_as_the_check_said(
         return;
     };
     change(stand.node.path());
-    let settings = stand.image("flat", &["--force"]);
+    let settings = stand.image("flat", &["--force", "--no-hook"]);
     let stand = stand.with_flat_image(&settings, "flat");
     let stand = stand.with_module_directory(&settings);
     assert_said(&stand, &settings, "qemu-build", "ui-opengl.so");
@@ -178,7 +178,7 @@ fn ui_opengl_without_libepoxy_is_not_loaded_as_the_check_said() {
             .join("usr/lib/x86_64-linux-gnu/libepoxy.so.0"),
     )
     .unwrap();
-    let settings = stand.image("flat", &["--force"]);
+    let settings = stand.image("flat", &["--force", "--no-hook"]);
     let stand = stand
         .with_flat_image(&settings, "flat")
         .with_module_directory(&settings);
@@ -199,7 +199,7 @@ fn an_image_for_another_launcher_is_refused_by_the_check_and_by_qemu() {
     let Some(stand) = Stand::of_stock("bookworm", "bookworm") else {
         return;
     };
-    let settings = other.image("flat", &[]);
+    let settings = other.image("flat", &["--no-hook"]);
     let image = other.unpacked("flat");
     let stand = stand
         .with_volume(&settings, image)
