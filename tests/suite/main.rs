@@ -12,6 +12,7 @@ mod any_bytes;
 #[path = "../common/mod.rs"]
 mod common;
 mod docs;
+mod images;
 mod launcher_pods;
 mod package;
 mod properties;

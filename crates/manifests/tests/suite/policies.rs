@@ -202,13 +202,3 @@ fn the_shipped_policy_is_what_is_written_for_no_settings() {
     let policy = Policy::new(POLICY_MODULE, Map::new());
     assert_eq!(body(shipped), policy.to_yaml(&[]).unwrap());
 }
-
-#[test]
-fn the_displays_policy_is_what_is_written_for_its_settings_and_namespace() {
-    let shipped = source(include_str!("../../../../examples/display/policy.yaml"));
-    let mut policy = Policy::new(POLICY_MODULE, shipped.settings().unwrap());
-    let selector = policy.spec.namespace_selector.as_mut().unwrap();
-    selector.match_expressions[0].values = vec!["vms".to_owned()];
-    let written = source(&policy.to_yaml(&[]).unwrap()).objects().unwrap();
-    assert_eq!(shipped.objects().unwrap(), written);
-}

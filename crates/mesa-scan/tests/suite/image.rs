@@ -19,34 +19,35 @@ use crate::fixture::{Root, image, libdir, node, vendor};
 /// The build of QEMU in the launcher of these tests.
 const BUILD: &str = "0123456789abcdef0123456789abcdef01234567";
 const OTHER_BUILD: &str = "fedcba9876543210fedcba9876543210fedcba98";
+const EMULATOR: &str = "/usr/bin/qemu-system-x86_64";
 const LAUNCHER: &str = "quay.example/kubevirt/virt-launcher:v1.9.0";
 const REFERENCE: &str = "r.example/mesa:1";
 
 /// QEMU of a build, which says where its modules are.
-pub(crate) fn emulator(root: &Root, build: &str, version: &str) {
-    let directory = format!("{}/qemu", libdir(Arch::X86_64, true));
+fn emulator(root: &Root, path: &str, build: &str, version: &str) {
+    let directory = match path {
+        "/usr/libexec/qemu-kvm" => "/usr/lib64/qemu-kvm",
+        _ => "/usr/lib/x86_64-linux-gnu/qemu",
+    };
     let text = format!("\0qemu_stamp_{build}\0QEMU emulator version {version}\n\0{directory}\0");
-    root.file("/usr/bin/qemu-system-x86_64", text);
+    root.file(path, text);
 }
 
 /// A module of a build of QEMU.
-pub(crate) fn module(root: &Root, name: &str, build: &str) {
+fn module(root: &Root, directory: &str, name: &str, build: &str) {
     let mut bytes = library(name).needs("libepoxy.so.0").bytes();
     bytes.extend(format!("\0qemu_stamp_{build}\0").as_bytes());
-    root.file(
-        &format!("{}/qemu/{name}", libdir(Arch::X86_64, true)),
-        bytes,
-    );
+    root.file(&format!("{directory}/{name}"), bytes);
 }
 
 /// A source with Mesa, libepoxy and the display's modules of a build.
 fn source(build: &str) -> Root {
     let root = node(Arch::X86_64, true);
-    emulator(&root, build, &format!("10.0 ({build:.4})"));
-    for name in ["ui-opengl.so", "ui-egl-headless.so"] {
-        module(&root, name, build);
-    }
     let libdir = libdir(Arch::X86_64, true);
+    emulator(&root, EMULATOR, build, &format!("10.0 ({build:.4})"));
+    for name in ["ui-opengl.so", "ui-egl-headless.so"] {
+        module(&root, &format!("{libdir}/qemu"), name, build);
+    }
     root.library(
         &format!("{libdir}/libepoxy.so.0"),
         &library("libepoxy.so.0"),
@@ -57,7 +58,7 @@ fn source(build: &str) -> Root {
 /// A stock launcher: QEMU, and nothing of GL.
 fn launcher() -> Root {
     let root = image(Arch::X86_64, true, 36);
-    emulator(&root, BUILD, "10.0 (0123)");
+    emulator(&root, EMULATOR, BUILD, "10.0 (0123)");
     root
 }
 
@@ -404,6 +405,57 @@ fn a_policy_is_for_one_launcher() {
     assert_eq!(settings["match"]["images"][0], LAUNCHER);
     assert_eq!(settings["imagePullSecrets"][0], "regcred");
     assert!(settings.get("nodeSelector").is_none());
+}
+
+/// `examples/display/policy.yaml` is for a launcher of CentOS Stream; `BLESS=1` writes it.
+#[test]
+fn the_example_is_what_is_written_for_a_launcher_of_centos_stream() {
+    let (source, launcher, place) = (
+        node(Arch::X86_64, false),
+        image(Arch::X86_64, false, 34),
+        Place::new(),
+    );
+    emulator(
+        &launcher,
+        "/usr/libexec/qemu-kvm",
+        BUILD,
+        "10.1.0 (qemu-kvm-10.1.0-20.el9)",
+    );
+    for name in ["ui-opengl.so", "ui-egl-headless.so"] {
+        module(&source, "/usr/lib64/qemu-kvm", name, BUILD);
+    }
+    source.library("/usr/lib64/libepoxy.so.0", &library("libepoxy.so.0"));
+    let node_program = place.at("program");
+    fs::write(&node_program, program(Arch::X86_64, None)).unwrap();
+    let mut make = Command::new(env!("CARGO_BIN_EXE_mesa-scan"));
+    make.arg("image")
+        .arg("--root")
+        .arg(source.path())
+        .arg("--image")
+        .arg(launcher.path());
+    make.arg("--to")
+        .arg(place.at("flat.tar"))
+        .arg("--node-program")
+        .arg(node_program);
+    make.args(["--reference", "registry.example/mesa:kubevirt-v1.9.0-el9"]);
+    make.args([
+        "--launcher-reference",
+        "quay.io/kubevirt/virt-launcher:v1.9.0",
+        "-o",
+        "policy",
+    ]);
+    let (text, _) = run(&mut make, 0);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/display/policy.yaml");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&example, &text).unwrap();
+    }
+    let expected = fs::read_to_string(&example).unwrap();
+    assert_eq!(
+        text,
+        expected,
+        "BLESS=1 cargo test rewrites {}",
+        example.display()
+    );
 }
 
 #[test]

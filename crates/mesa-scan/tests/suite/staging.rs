@@ -562,23 +562,3 @@ fn a_target_from_which_nothing_is_executed_is_an_error() {
         said(&output)
     );
 }
-
-/// `examples/display/policy.yaml` is for a node of CentOS Stream.
-#[test]
-fn the_settings_of_the_example_are_those_that_stage_writes() {
-    let stage = Stage {
-        node: node(Arch::X86_64, false),
-        image: image(Arch::X86_64, false, 36),
-        area: Root::new(),
-    };
-    let nfd = stage.area.at("/nfd");
-    let mut command = stage.command_to(&stage.node.at("/var/lib/mesa-injector"));
-    let output = command.arg("--nfd").arg(nfd).output().unwrap();
-    let written: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/display/policy.yaml");
-    let policy: Value = serde_norway::from_str(&fs::read_to_string(policy).unwrap()).unwrap();
-    for (key, value) in written.as_object().unwrap() {
-        assert_eq!(policy["spec"]["settings"][key], *value, "{key}");
-    }
-    assert_eq!(written.as_object().unwrap().len(), 2);
-}

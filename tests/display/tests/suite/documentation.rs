@@ -9,23 +9,30 @@ use crate::stand::Stand;
 
 #[test]
 fn the_commands_of_the_documentation_run() {
-    let Some(stand) = Stand::of_trixie() else {
+    let Some(mut stand) = Stand::of_stock("trixie", "trixie") else {
         return;
     };
+    stand.scan_archives();
     let here = stand.state.path();
-    symlink(stand.image.path(), here.join("launcher")).unwrap();
+    for (archive, name) in [("node.tar", "mesa.tar"), ("image.tar", "launcher.tar")] {
+        symlink(archive, here.join(name)).unwrap();
+    }
     for (variable, path) in [
         ("MESA_SCAN", "target/debug/mesa-scan"),
+        ("MESA_NODE", "target/mesa-node"),
+    ] {
+        // A program finds another beside itself, not beside a link to it.
+        let name = path.rsplit('/').next().unwrap();
+        fs::copy(built(variable, path), here.join(name)).unwrap();
+    }
+    for (variable, path) in [
         ("MESA_PREVIEW", "target/debug/mesa-preview"),
         ("POLICY_WASM", "policy.wasm"),
         ("SAMPLES", "test_data"),
     ] {
         let name = path.rsplit('/').next().unwrap();
-        symlink(
-            fs::canonicalize(built(variable, path)).unwrap(),
-            here.join(name),
-        )
-        .unwrap();
+        let target = fs::canonicalize(built(variable, path)).unwrap();
+        symlink(target, here.join(name)).unwrap();
     }
 
     let text = fs::read_to_string(repository("docs/display.md")).unwrap();
@@ -40,7 +47,12 @@ fn the_commands_of_the_documentation_run() {
         run(&mut shell).unwrap_or_else(|said| panic!("{line}: {said}"));
         ran += 1;
     }
-    assert_eq!(ran, 3);
+    assert_eq!(ran, 4);
     let pod = fs::read_to_string(here.join("pod.yaml")).unwrap();
-    assert!(pod.contains("name: mesa-lib"), "{pod}");
+    for part in [
+        "name: mesa-injector-hook",
+        "reference: registry.example/mesa:1@sha256:",
+    ] {
+        assert!(pod.contains(part), "{part}: {pod}");
+    }
 }

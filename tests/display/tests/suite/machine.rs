@@ -140,10 +140,21 @@ fn without_gl(root: &Path) -> Copy {
     copy
 }
 
-/// An image that somebody made for a launcher, with mesa and QEMU's modules, as images/debian.Containerfile makes it.
+/// An image that somebody made for a launcher, with mesa and QEMU's modules: of the packages of images/debian.Containerfile,
+/// for the Debian that it is for.
 pub(crate) fn source(suite: &str) -> Copy {
+    let containerfile = fs::read_to_string(repository("images/debian.Containerfile")).unwrap();
+    let (_, packages) = containerfile
+        .split_once("--no-install-recommends \\\n")
+        .unwrap();
+    let packages = packages.split("&&").next().unwrap().replace('\\', "");
     let (qemu, modules) = qemu(suite);
-    Copy::of(&unpack(suite, "source", &[NODE, BASE, qemu, modules]))
+    let bookworm = [NODE, BASE, qemu, modules];
+    let trixie = ["libc-bin", packages.as_str()];
+    Copy::of(&match suite {
+        "bookworm" => unpack(suite, "source", &bookworm),
+        _ => unpack(suite, "source", &trixie),
+    })
 }
 
 /// The packages of QEMU and those of its GL modules.
