@@ -188,11 +188,17 @@ fn changes(object: &Value, response: &AdmissionResponse) -> BTreeMap<Section, Ve
     // The places that an operation names are those after the operations before it.
     let mut object = object.clone();
     for operation in response.patch.iter().flat_map(|patch| &patch.0) {
-        for (section, change) in explain(&object, operation) {
-            sections.entry(section).or_default().push(change);
-        }
+        let before = object.clone();
         // A patch that does not apply is none of the report's business: it shows what the policy meant.
         let _ = json_patch::patch(&mut object, std::slice::from_ref(operation));
+        // A container that is new has a name only then.
+        let object = match operation {
+            PatchOperation::Add(_) => &object,
+            _ => &before,
+        };
+        for (section, change) in explain(object, operation) {
+            sections.entry(section).or_default().push(change);
+        }
     }
     sections
 }
@@ -251,7 +257,9 @@ fn explain_leaves(
 fn leaves(path: Vec<String>, value: &Value) -> Vec<(Vec<String>, Value)> {
     let child = |key: String| path.iter().cloned().chain([key]).collect();
     match value {
-        Value::Array(items) if is_volume_list(&path) => {
+        Value::Array(items)
+            if !items.is_empty() && (is_volume_list(&path) || is_container_list(&path)) =>
+        {
             let items = items.iter().enumerate();
             items
                 .flat_map(|(index, item)| leaves(child(index.to_string()), item))
@@ -263,6 +271,11 @@ fn leaves(path: Vec<String>, value: &Value) -> Vec<(Vec<String>, Value)> {
             .collect(),
         _ => vec![(path, value.clone())],
     }
+}
+
+fn is_container_list(path: &[String]) -> bool {
+    let lists = ["containers", "initContainers"];
+    matches!(path, [spec, list] if spec == "spec" && lists.contains(&list.as_str()))
 }
 
 fn is_volume_list(path: &[String]) -> bool {

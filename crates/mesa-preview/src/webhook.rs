@@ -144,8 +144,10 @@ fn unmet(selector: &LabelSelector, labels: &Labels) -> Option<String> {
         None => format!("has no label {key}"),
     };
     for (key, wanted) in &selector.match_labels {
-        if labels.get(key) != Some(wanted) {
-            return Some(format!("{}, not {wanted}", has(key)));
+        match labels.get(key) {
+            Some(value) if value == wanted => {}
+            Some(_) => return Some(format!("{}, not {wanted}", has(key))),
+            None => return Some(format!("has no label {key}={wanted}")),
         }
     }
     for LabelSelectorRequirement {
@@ -245,7 +247,7 @@ mod tests {
     )]
     #[case::no_label(
         "{objectSelector: {matchLabels: {b: x}}}",
-        "objectSelector: the pod has no label b, not x"
+        "objectSelector: the pod has no label b=x"
     )]
     #[case::not_in(
         "{objectSelector: {matchExpressions: [{key: a, operator: NotIn, values: ['1']}]}}",

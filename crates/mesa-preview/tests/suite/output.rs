@@ -46,6 +46,21 @@ fn what_is_replaced_or_removed_is_told_too() {
     assert_eq!(preview.prints(&["pod.yaml"]), expected);
 }
 
+#[test]
+fn a_container_that_is_new_has_a_section_of_its_own() {
+    let answer = r#"{"accepted": true, "mutated_object": {"kind": "Pod", "metadata": {"name": "p"}, "spec":
+        {"initContainers": [{"name": "hook", "command": ["/a", "b"], "volumeMounts": [{"name": "mesa", "mountPath": "/m"}]}]}}}"#;
+    let preview = Preview::of(&Act::Return(answer));
+    preview.file("pod.yaml", "{kind: Pod, metadata: {name: p}, spec: {}}");
+    let expected = r#"pod.yaml: kubevirt/p: mutated
+  container hook (init)
+    + command   ["/a","b"]
+    + name      hook
+    + mount /m  from mesa, writable
+"#;
+    assert_eq!(preview.prints(&["pod.yaml"]), expected);
+}
+
 #[rstest]
 #[case::accepted(
     ACCEPT,
