@@ -11,7 +11,7 @@ use mesa_injector::settings::Settings;
 use rstest::rstest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn yaml(file: &str) -> Value {
     let text = std::fs::read_to_string(repository(file)).unwrap();
@@ -230,6 +230,108 @@ fn metadata_and_policy_yaml_agree_with_each_other_and_with_the_package() {
         annotation("version")
     );
     assert_eq!(policy["spec"]["module"], module);
+}
+
+/// What `kwctl scaffold artifacthub` makes of metadata.yml and questions-ui.yml; with another chart recommended, because
+/// kwctl's own is deprecated.
+#[test]
+fn artifacthub_pkg_is_what_kwctl_makes_of_metadata_and_questions() {
+    let metadata = yaml("metadata.yml");
+    let annotations = &metadata["annotations"];
+    let policy = |name: &str| {
+        annotations[format!("io.kubewarden.policy.{name}")]
+            .as_str()
+            .unwrap()
+    };
+    let hub = |name: &str| {
+        annotations[format!("io.artifacthub.{name}")]
+            .as_str()
+            .unwrap()
+    };
+    let (source, version) = (policy("source"), policy("version"));
+    let image = format!("{}:v{version}", policy("ociUrl"));
+    let install = format!(
+        "The policy can be obtained using [kwctl](https://docs.kubewarden.io/howtos/install-kwctl):\n\
+         ```console\nkwctl pull {image}\n```\n\
+         Then, generate the policy manifest and tune it to your liking. For example:\n\
+         ```console\nkwctl scaffold manifest -t ClusterAdmissionPolicy registry://{image}\n```\n"
+    );
+    let (name, mail) = policy("author")
+        .trim_end_matches('>')
+        .split_once(" <")
+        .unwrap();
+    let questions = std::fs::read_to_string(repository("questions-ui.yml")).unwrap();
+    let mut package = yaml("artifacthub-pkg.yml");
+    let created = package
+        .as_object_mut()
+        .unwrap()
+        .remove("createdAt")
+        .unwrap();
+    assert!(created.as_str().unwrap().ends_with('Z'), "{created}");
+    let rules = package["annotations"]["kubewarden/rules"].take();
+    let rules: Value = serde_norway::from_str(rules.as_str().unwrap()).unwrap();
+    assert_eq!(rules, metadata["rules"]);
+    let expected = json!({
+        "version": version,
+        "name": policy("title"),
+        "displayName": hub("displayName"),
+        "description": policy("description"),
+        "license": policy("license"),
+        "homeURL": policy("url"),
+        "containersImages": [{"name": "policy", "image": image}],
+        "keywords": hub("keywords").split(", ").collect::<Vec<_>>(),
+        "links": [
+            {"name": "policy", "url": format!("{source}/releases/download/v{version}/policy.wasm")},
+            {"name": "source", "url": source},
+        ],
+        "install": install,
+        "maintainers": [{"name": name, "email": mail}],
+        "provider": {"name": "kubewarden"},
+        "recommendations": [{"url": "https://artifacthub.io/packages/helm/kubewarden/admission-controller"}],
+        "annotations": {
+            "kubewarden/mutation": metadata["mutating"].to_string(),
+            "kubewarden/questions-ui": questions,
+            "kubewarden/resources": hub("resources"),
+            "kubewarden/rules": null,
+        },
+    });
+    assert_eq!(package, expected);
+}
+
+/// Rancher's form: what it sends, filled in or left empty, is accepted.
+#[test]
+fn the_form_asks_for_settings_that_there_are() {
+    let form = yaml("questions-ui.yml");
+    let (mut filled, mut empty) = (json!({}), json!({}));
+    for question in form["questions"].as_array().unwrap() {
+        let variable = question["variable"].as_str().unwrap();
+        let place = format!("/{}", variable.replace('.', "/"));
+        let left_empty = match question["type"].as_str().unwrap() {
+            _ if question["required"] == true => question["default"].clone(),
+            "array[" => json!([]),
+            "boolean" => question["default"].clone(),
+            _ => json!(""),
+        };
+        for (settings, value) in [
+            (&mut filled, &question["default"]),
+            (&mut empty, &left_empty),
+        ] {
+            if let Some((parent, _)) = variable.split_once('.') {
+                let parent = settings.as_object_mut().unwrap().entry(parent);
+                parent.or_insert_with(|| json!({}));
+            }
+            let (parent, key) = place.rsplit_once('/').unwrap();
+            settings.pointer_mut(parent).unwrap()[key] = value.clone();
+        }
+        for option in question["options"].as_array().into_iter().flatten() {
+            let settings = json!({variable: option});
+            Settings::from_json(&settings.to_string()).unwrap();
+        }
+    }
+    for settings in [filled, empty] {
+        let read = Settings::from_json(&settings.to_string());
+        assert_eq!(read, Ok(Settings::default()), "{settings}");
+    }
 }
 
 /// A field that the type does not know would not come out again.
