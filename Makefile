@@ -24,8 +24,17 @@ mesa-node:
 	hack/static-cargo $(NODE_TARGET) build --profile node -p mesa-node --locked
 	cp target/node/$(NODE_TARGET)/node/mesa-node target/mesa-node
 
+# What has a target directory of its own is built beside the rest.
 .PHONY: test
-test: lint test-host test-wasm e2e-tests e2e-display
+test:
+	$(MAKE) --jobs 2 test-here test-elsewhere
+	$(MAKE) e2e-display
+
+.PHONY: test-here test-elsewhere
+test-here:
+	$(MAKE) --jobs 1 lint test-host e2e-tests
+test-elsewhere:
+	$(MAKE) --jobs 1 test-wasm mesa-node
 
 .PHONY: fmt
 fmt:

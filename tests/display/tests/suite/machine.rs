@@ -99,7 +99,7 @@ pub(crate) fn run(command: &mut Command) -> Result<String, String> {
 fn unpack(suite: &str, name: &str, packages: &[&str]) -> PathBuf {
     let root = target()
         .join("debian-roots")
-        .join(format!("display-{name}-{suite}"));
+        .join(format!("{name}-{suite}"));
     let mut command = Command::new(repository("hack/debian-root"));
     command.arg(suite).arg(&root);
     for packages in packages {
@@ -109,25 +109,37 @@ fn unpack(suite: &str, name: &str, packages: &[&str]) -> PathBuf {
     root
 }
 
+/// The parts of roots, each unpacked once. mesa-scan's tests have the first one too.
+fn node_root(suite: &str) -> PathBuf {
+    unpack(suite, "node", &[NODE])
+}
+
+fn launcher_root(suite: &str) -> PathBuf {
+    let (qemu, _) = qemu(suite);
+    unpack(suite, "display-launcher", &[BASE, qemu])
+}
+
+fn modules_root(suite: &str) -> PathBuf {
+    let (_, modules) = qemu(suite);
+    unpack(suite, "display-modules", &[modules])
+}
+
 /// A node with mesa from packages.
 pub(crate) fn node(suite: &str) -> Copy {
-    Copy::of(&unpack(suite, "node", &[NODE]))
+    Copy::of(&[node_root(suite)])
 }
 
 /// A launcher with QEMU and QEMU's part of GL, but no mesa; `gl-probe` is in it too.
 pub(crate) fn launcher(suite: &str) -> Copy {
-    let (qemu, modules) = qemu(suite);
-    with_probe(Copy::of(&unpack(suite, "launcher", &[BASE, qemu, modules])))
+    with_probe(Copy::of(&[launcher_root(suite), modules_root(suite)]))
 }
 
 /// A launcher with QEMU and nothing of GL.
 pub(crate) fn stock_launcher(suite: &str) -> Copy {
-    let (qemu, _) = qemu(suite);
-    without_gl(&unpack(suite, "stock", &[BASE, qemu]))
+    without_gl(Copy::of(&[launcher_root(suite)]))
 }
 
-fn without_gl(root: &Path) -> Copy {
-    let copy = Copy::of(root);
+fn without_gl(copy: Copy) -> Copy {
     // Bookworm has them in a package with other modules.
     let modules = copy.path().join("usr/lib/x86_64-linux-gnu/qemu");
     for module in fs::read_dir(modules).unwrap() {
@@ -143,18 +155,15 @@ fn without_gl(root: &Path) -> Copy {
 /// An image that somebody made for a launcher, with mesa and QEMU's modules: of the packages of images/debian.Containerfile,
 /// for the Debian that it is for.
 pub(crate) fn source(suite: &str) -> Copy {
+    if suite == "bookworm" {
+        return Copy::of(&[node_root(suite), launcher_root(suite), modules_root(suite)]);
+    }
     let containerfile = fs::read_to_string(repository("images/debian.Containerfile")).unwrap();
     let (_, packages) = containerfile
         .split_once("--no-install-recommends \\\n")
         .unwrap();
     let packages = packages.split("&&").next().unwrap().replace('\\', "");
-    let (qemu, modules) = qemu(suite);
-    let bookworm = [NODE, BASE, qemu, modules];
-    let trixie = ["libc-bin", packages.as_str()];
-    Copy::of(&match suite {
-        "bookworm" => unpack(suite, "source", &bookworm),
-        _ => unpack(suite, "source", &trixie),
-    })
+    Copy::of(&[unpack(suite, "display-source", &["libc-bin", &packages])])
 }
 
 /// The packages of QEMU and those of its GL modules.
@@ -168,8 +177,8 @@ fn qemu(suite: &str) -> (&'static str, &'static str) {
 /// The same with libvirt, and the user that it looks up.
 pub(crate) fn stock_launcher_with_libvirt() -> Copy {
     let libvirt = "libvirt-clients-qemu libvirt-daemon-driver-qemu";
-    let packages = [BASE, QEMU_TRIXIE, libvirt];
-    let copy = without_gl(&unpack("trixie", "stock-libvirt", &packages));
+    let libvirt = unpack("trixie", "display-libvirt", &[libvirt]);
+    let copy = without_gl(Copy::of(&[launcher_root("trixie"), libvirt]));
     fs::create_dir_all(copy.path().join("etc")).unwrap();
     for (file, line) in [
         ("passwd", "qemu:x:107:107::/:/bin/false\n"),
@@ -190,17 +199,21 @@ fn with_probe(copy: Copy) -> Copy {
 /// A registry, and what copies images to it.
 pub(crate) fn registry() -> Copy {
     let packages = "bash coreutils docker-registry skopeo";
-    Copy::of(&unpack("trixie", "registry", &[packages]))
+    Copy::of(&[unpack("trixie", "display-registry", &[packages])])
 }
 
 /// A directory of a test's own, which goes with it.
 pub(crate) struct Copy(PathBuf);
 
 impl Copy {
-    /// A root whose files are hard links: what a test adds or removes is gone with it.
-    fn of(root: &Path) -> Self {
+    /// Roots in one, whose files are hard links: what a test adds or removes is gone with it. What several have, such as the
+    /// C library, is the first one's.
+    fn of(roots: &[PathBuf]) -> Self {
         let copy = Copy::empty();
-        run(Command::new("cp").arg("-alT").arg(root).arg(copy.path())).unwrap();
+        for root in roots {
+            let mut link = Command::new("cp");
+            run(link.arg("-alnT").arg(root).arg(copy.path())).unwrap();
+        }
         copy
     }
 
