@@ -129,7 +129,10 @@ pub fn judge<'a>(
 /// What is wrong with a source's own files.
 #[must_use]
 pub fn faults(files: &GlFiles) -> Vec<Finding> {
-    let mut found: Vec<Finding> = files.bad_vendors.iter().map(verdict::bad_vendor).collect();
+    let passed_over = files.passed_over.iter();
+    let passed_over = passed_over.map(|file| verdict::passed_over(file, files.has_vendor));
+    let mut found: Vec<Finding> = passed_over.collect();
+    found.extend(nvidia(files));
     for (name, absent) in &files.absent {
         let by = absent.needed_by.as_deref();
         let by = by.unwrap_or("an entry of the node");
@@ -151,4 +154,16 @@ pub fn faults(files: &GlFiles) -> Vec<Finding> {
         )
     }));
     found
+}
+
+fn nvidia(files: &GlFiles) -> Option<Finding> {
+    let first = files.nvidia.first()?;
+    Some(Finding::note(
+        Cause::Nvidia,
+        format!(
+            "NVIDIA's driver of the node ({first}) is left out: much of it is opened by names that only it knows, and all of \
+             it must be of the kernel module's version"
+        ),
+        "let NVIDIA's container toolkit bring it where it is needed",
+    ))
 }

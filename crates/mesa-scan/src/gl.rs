@@ -1,5 +1,6 @@
 //! GL: where it begins ([`entry_points`]), all that it loads ([`closure`]), what of it must be brought ([`files`]) and how
-//! ([`layout`]), and QEMU's own part of a display ([`qemu`]).
+//! ([`layout`]), QEMU's own part of a display ([`qemu`]), and
+//! libglvnd's vendors ([`vendor`]).
 
 pub mod closure;
 pub mod entry_points;
@@ -8,6 +9,7 @@ pub mod layout;
 pub mod mesa_version;
 pub mod qemu;
 mod read_ahead;
+pub mod vendor;
 
 pub use closure::{Absent, Closure};
 pub use entry_points::EntryPoints;

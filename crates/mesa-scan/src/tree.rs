@@ -113,6 +113,11 @@ pub enum Lookup {
         /// What that link says.
         target: String,
     },
+    /// More links follow each other than Linux follows, most likely in a circle.
+    Loop {
+        /// The last one.
+        link: RealPath,
+    },
 }
 
 impl Lookup {
@@ -121,7 +126,7 @@ impl Lookup {
     pub fn found(self) -> Option<Entry> {
         match self {
             Lookup::Found(entry) => Some(entry),
-            Lookup::Missing | Lookup::Dangling { .. } => None,
+            Lookup::Missing | Lookup::Dangling { .. } | Lookup::Loop { .. } => None,
         }
     }
 }
@@ -129,20 +134,6 @@ impl Lookup {
 /// Why a tree cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
-    /// A path goes above the root.
-    #[error(
-        "{path}: leads out of the root (more `..` than directories above it), and nothing outside is read"
-    )]
-    Escape {
-        /// The path that was looked up.
-        path: String,
-    },
-    /// Links that lead to each other.
-    #[error("{path}: more than {MAX_LINKS} links follow each other")]
-    Loop {
-        /// The path that was looked up.
-        path: String,
-    },
     /// The system refused.
     #[error("cannot read {path}")]
     Io {
@@ -176,8 +167,6 @@ pub enum TreeError {
 impl Failure for TreeError {
     fn fix(&self) -> Option<String> {
         let fix = match self {
-            TreeError::Escape { .. } => Some("correct the link or path"),
-            TreeError::Loop { .. } => Some("remove the loop"),
             TreeError::Io { .. } => None,
             TreeError::Invalid { fix, .. } => *fix,
             TreeError::Choice { .. } => Some("choose one by its tag or platform"),
@@ -263,11 +252,10 @@ pub trait Tree {
 }
 
 impl dyn Tree + '_ {
-    /// Follows `path` from the root, links included, as a process in a chroot would: but where that would stop at
-    /// the root, `..` above it is an error.
+    /// Follows `path` from the root, links included, as a process in a chroot would: `..` does not lead above it.
     ///
     /// # Errors
-    /// [`TreeError::Escape`], [`TreeError::Loop`], or what the system said.
+    /// What the system said.
     pub fn lookup(&self, path: &str) -> Result<Lookup, TreeError> {
         let mut entry = self.root_entry()?;
         let mut ahead: VecDeque<String> = names(path).map(str::to_owned).collect();
@@ -282,10 +270,6 @@ impl dyn Tree + '_ {
                 return Ok(missing(last_link));
             }
             if name == ".." {
-                if entry.path == RealPath::root() {
-                    let path = self.shown_path(path);
-                    return Err(TreeError::Escape { path });
-                }
                 entry = self.directory_entry(entry.path.parent())?;
                 continue;
             }
@@ -298,8 +282,7 @@ impl dyn Tree + '_ {
                 }) => {
                     links += 1;
                     if links > MAX_LINKS {
-                        let path = self.shown_path(path);
-                        return Err(TreeError::Loop { path });
+                        return Ok(Lookup::Loop { link: here });
                     }
                     for name in names(&target).rev() {
                         ahead.push_front(name.to_owned());

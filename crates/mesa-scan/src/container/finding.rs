@@ -40,6 +40,10 @@ pub enum Cause {
     VersionMissing,
     /// No vendor of libglvnd, or a vendor JSON that libglvnd does not understand.
     NoVendor,
+    /// A vendor JSON that libglvnd passes over while it has another.
+    VendorPassedOver,
+    /// NVIDIA's driver, which is left out.
+    Nvidia,
     /// A vendor JSON whose library is found by accident only.
     RelativeVendor,
     /// No driver of Mesa.

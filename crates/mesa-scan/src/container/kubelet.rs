@@ -4,7 +4,7 @@ use mesa_injector::settings::HostPathType;
 use rustix::fs::StatVfsMountFlags;
 
 use super::finding::{Cause, Finding};
-use crate::gl::entry_points::VENDOR_DIRECTORY;
+use crate::gl::vendor::VENDOR_DIRECTORY;
 use crate::loader::{Loader, Paths, Search};
 use crate::tree::{Entry, Kind, Lookup, Node, RealPath, Tree, TreeError, base_name};
 
@@ -38,6 +38,15 @@ impl Kubelet<'_> {
                 );
                 self.findings
                     .push(Finding::fatal(Cause::HostPathMissing, what, fix));
+                return Ok(None);
+            }
+            Lookup::Loop { link } => {
+                let what = format!(
+                    "host path {path}: the link {link} leads to itself, and the pod waits for it for ever"
+                );
+                let fix = "remove the loop";
+                self.findings
+                    .push(Finding::fatal(Cause::HostPathDangling, what, fix));
                 return Ok(None);
             }
             Lookup::Dangling { link, target } => {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::Container;
 use super::finding::{Cause, Finding};
-use crate::gl::entry_points::{BadVendor, VENDOR_DIRECTORY};
 use crate::gl::qemu::{self, DISPLAY_MODULES, EPOXY, Qemu};
+use crate::gl::vendor::{PassedOver, VENDOR_DIRECTORY, Vendor};
 use crate::gl::{Absent, Closure, EntryPoints};
 use crate::loader::elf::Requirement;
 use crate::loader::{Elf, Library, Loader, Paths, Search, glibc};
@@ -35,7 +35,8 @@ impl<'a> Running<'a> {
     /// # Errors
     /// Where node or image cannot be read.
     pub(super) fn judge(&self) -> Result<Vec<Finding>, TreeError> {
-        let entries = EntryPoints::of(self.loader.tree(), &self.container.drivers)?;
+        let mut entries = EntryPoints::of(self.loader.tree(), &self.container.drivers)?;
+        entries.pass_over(|vendor| self.lacks(vendor))?;
         let qemu = Qemu::of(&self.loader)?;
         let modules = self.modules(&qemu)?;
         let mut names = entries.names(&self.loader)?;
@@ -187,6 +188,18 @@ impl<'a> Running<'a> {
         )))
     }
 
+    /// What keeps libEGL from loading a vendor here.
+    fn lacks(&self, vendor: &Vendor) -> Result<Option<String>, TreeError> {
+        if let Some(why) = vendor.lacks(&self.loader)? {
+            return Ok(Some(why));
+        }
+        let library = [vendor.library.clone()];
+        let closure = Closure::follow(&self.loader, library, |_| Ok(false))?;
+        let libraries = closure.libraries.values();
+        let mut missing = libraries.flat_map(|library| self.missing_versions(library, &closure));
+        Ok(missing.next().map(|finding| finding.what))
+    }
+
     fn is_mounted(&self, library: &Library) -> bool {
         self.container
             .overlay
@@ -200,7 +213,9 @@ impl<'a> Running<'a> {
         closure: &Closure,
         entries: &EntryPoints,
     ) -> Result<Vec<Finding>, TreeError> {
-        let mut found: Vec<Finding> = entries.bad_vendors.iter().map(bad_vendor).collect();
+        let has_vendor = entries.vendors.iter().any(|vendor| !vendor.is_relative);
+        let files = entries.passed_over.iter();
+        let mut found: Vec<Finding> = files.map(|file| passed_over(file, has_vendor)).collect();
         let known =
             |name: &str| closure.libraries.contains_key(name) || closure.absent.contains_key(name);
         let missing = |name: &str| {
@@ -219,7 +234,7 @@ impl<'a> Running<'a> {
         if !known("libGL.so.1") && !known("libOpenGL.so.0") {
             found.push(missing("libOpenGL.so.0")?);
         }
-        if entries.vendors.iter().all(|vendor| vendor.is_relative) {
+        if !has_vendor {
             found.push(Finding::fatal(
                 Cause::NoVendor,
                 format!("{VENDOR_DIRECTORY} of the container has no vendor JSON with a library that libEGL finds"),
@@ -233,10 +248,14 @@ impl<'a> Running<'a> {
     fn drivers(&self, entries: &EntryPoints) -> Result<Option<Finding>, TreeError> {
         let node = EntryPoints::of(self.container.source.tree(), &self.container.drivers)?;
         let drivers = &self.container.drivers;
-        let (directory, of_node, there) = match node.gbm.is_empty() {
-            false => ("gbm", node.gbm, &entries.gbm),
-            true => ("dri", node.dri, &entries.dri),
+        let has_own_backend = node.mesa_gbm().next().is_some();
+        let drivers_of = |entries: &EntryPoints| match has_own_backend {
+            true => entries.mesa_gbm().cloned().collect(),
+            false => entries.dri.clone(),
         };
+        let directory = if has_own_backend { "gbm" } else { "dri" };
+        let (of_node, there): (Vec<RealPath>, Vec<RealPath>) =
+            (drivers_of(&node), drivers_of(entries));
         if of_node.is_empty() {
             return Ok(Some(Finding::fatal(
                 Cause::NodeFault,
@@ -357,13 +376,17 @@ impl<'a> Running<'a> {
     }
 }
 
-/// A vendor JSON that libglvnd passes over.
-pub(super) fn bad_vendor(vendor: &BadVendor) -> Finding {
-    Finding::fatal(
-        Cause::NoVendor,
-        format!("{}: {}", vendor.json, vendor.what),
-        "reinstall its package, or remove it",
-    )
+/// A vendor JSON that libglvnd passes over: no matter where it has another.
+pub(super) fn passed_over(file: &PassedOver, has_vendor: bool) -> Finding {
+    let what = format!("{}: {}", file.json, file.why);
+    let fix = "reinstall its package, or remove it";
+    match has_vendor {
+        true => {
+            let what = format!("{what}: libglvnd passes over it");
+            Finding::note(Cause::VendorPassedOver, what, fix)
+        }
+        false => Finding::fatal(Cause::NoVendor, what, fix),
+    }
 }
 
 fn relative_vendors(entries: &EntryPoints) -> impl Iterator<Item = Finding> {

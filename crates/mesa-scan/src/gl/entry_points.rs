@@ -1,5 +1,6 @@
 //! Where GL begins: the libraries that programs ask for, the vendors that libglvnd finds, the drivers that Mesa loads.
 
+use super::vendor::{PassedOver, Vendor};
 use crate::loader::{Loader, Paths, Search};
 use crate::tree::{RealPath, Tree, TreeError};
 
@@ -17,64 +18,25 @@ pub const LIBRARIES: [&str; 7] = [
 /// The library that finds buffers, next to which Mesa keeps its drivers.
 const GBM: &str = "libgbm.so.1";
 
-/// Where packages put the vendors of libglvnd.
-pub const VENDOR_DIRECTORY: &str = "/usr/share/glvnd/egl_vendor.d";
-
-/// Where libglvnd looks for vendors, in this order; compiled into libEGL.
-pub const VENDOR_DIRECTORIES: [&str; 2] = ["/etc/glvnd/egl_vendor.d", VENDOR_DIRECTORY];
+/// Mesa's backend of GBM.
+const MESA_GBM: &str = "dri_gbm.so";
 
 /// Where Mesa looks for what applications need of it; compiled in.
 pub const DRIRC_DIRECTORY: &str = "/usr/share/drirc.d";
-
-/// The most bytes of a vendor JSON.
-const MAX_VENDOR: u64 = 64 * 1024;
 
 /// What a tree offers to begin with.
 #[derive(Debug, Default)]
 pub struct EntryPoints {
     /// The vendors in libglvnd's order.
     pub vendors: Vec<Vendor>,
-    /// What is wrong with the other vendor JSON files.
-    pub bad_vendors: Vec<BadVendor>,
+    /// The vendor JSON files that libglvnd passes over.
+    pub passed_over: Vec<PassedOver>,
     /// `dri/*_dri.so`.
     pub dri: Vec<RealPath>,
     /// `gbm/*_gbm.so`: Mesa asks for a name and no more (`gbm/main/backend.c`).
     pub gbm: Vec<RealPath>,
     /// `drirc.d/*.conf`.
     pub drirc: Vec<RealPath>,
-}
-
-/// A vendor of libglvnd.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vendor {
-    /// The JSON file.
-    pub json: RealPath,
-    /// The library that it names: a soname, or an absolute path.
-    pub library: String,
-    /// Whether the file says a path relative to itself. libEGL hands that to `dlopen`, which takes it from the process's
-    /// working directory, so that the library is found by accident only.
-    pub is_relative: bool,
-}
-
-/// A vendor JSON that libglvnd does not understand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadVendor {
-    /// The file.
-    pub json: RealPath,
-    /// What is wrong with it.
-    pub what: String,
-}
-
-#[derive(serde::Deserialize)]
-struct VendorJson {
-    file_format_version: String,
-    #[serde(rename = "ICD")]
-    icd: Icd,
-}
-
-#[derive(serde::Deserialize)]
-struct Icd {
-    library_path: String,
 }
 
 impl EntryPoints {
@@ -88,21 +50,14 @@ impl EntryPoints {
             files.retain(|path| path.name().ends_with(suffix));
             Ok(files)
         };
-        let mut entries = EntryPoints {
+        let (vendors, passed_over) = Vendor::of(tree)?;
+        Ok(EntryPoints {
             dri: files(&format!("{drivers}/dri"), "_dri.so")?,
             gbm: files(&format!("{drivers}/gbm"), "_gbm.so")?,
             drirc: files(DRIRC_DIRECTORY, ".conf")?,
-            ..EntryPoints::default()
-        };
-        for directory in VENDOR_DIRECTORIES {
-            for json in files(directory, ".json")? {
-                match Vendor::read(tree, &json)? {
-                    Ok(vendor) => entries.vendors.push(vendor),
-                    Err(what) => entries.bad_vendors.push(BadVendor { json, what }),
-                }
-            }
-        }
-        Ok(entries)
+            vendors,
+            passed_over,
+        })
     }
 
     /// The names to load: of the well-known libraries those that `loader` has, the vendors' and the drivers.
@@ -129,6 +84,49 @@ impl EntryPoints {
         Ok(names)
     }
 
+    /// Takes the vendors away that libEGL cannot load, as long as one is left that it can. Whatever of the others is missing
+    /// is then no matter.
+    ///
+    /// # Errors
+    /// Where the tree cannot be read.
+    pub fn pass_over(
+        &mut self,
+        mut lacks: impl FnMut(&Vendor) -> Result<Option<String>, TreeError>,
+    ) -> Result<(), TreeError> {
+        let (mut usable, mut others) = (Vec::new(), Vec::new());
+        for vendor in &self.vendors {
+            match lacks(vendor)? {
+                None => usable.push(vendor.clone()),
+                Some(why) => others.push(PassedOver {
+                    json: vendor.json.clone(),
+                    why,
+                }),
+            }
+        }
+        if usable.iter().any(|vendor| !vendor.is_relative) {
+            self.vendors = usable;
+            self.passed_over.append(&mut others);
+        }
+        Ok(())
+    }
+
+    /// Takes NVIDIA's driver away, and says what of it there was. Half of it is opened by names that only it knows, and all
+    /// of it must be of the kernel module's version: NVIDIA's own toolkit brings it where it is needed.
+    pub fn leave_out_nvidia(&mut self) -> Vec<RealPath> {
+        let of_nvidia = self.vendors.iter().filter(|vendor| vendor.is_nvidia());
+        let mut left_out: Vec<RealPath> = of_nvidia.map(|vendor| vendor.json.clone()).collect();
+        self.vendors.retain(|vendor| !vendor.is_nvidia());
+        let is_nvidias = |path: &RealPath| path.name().starts_with("nvidia");
+        left_out.extend(self.gbm.iter().filter(|path| is_nvidias(path)).cloned());
+        self.gbm.retain(|path| !is_nvidias(path));
+        left_out
+    }
+
+    /// Mesa's own backend of GBM, which newer Mesa has and opens by this name; others are other drivers'.
+    pub fn mesa_gbm(&self) -> impl Iterator<Item = &RealPath> {
+        self.gbm.iter().filter(|path| path.name() == MESA_GBM)
+    }
+
     /// `dri/` and `gbm/` together.
     pub fn drivers(&self) -> impl Iterator<Item = &RealPath> {
         self.dri.iter().chain(&self.gbm)
@@ -144,50 +142,6 @@ pub fn driver_directory(loader: &Loader<'_>) -> Result<RealPath, TreeError> {
         Search::Found(library) => library.path.parent(),
         Search::Absent(_) | Search::Broken { .. } => loader.libdir.clone(),
     })
-}
-
-impl Vendor {
-    /// Reads a vendor JSON as libglvnd does (`libeglvendor.c`), or says what is wrong with it.
-    fn read(tree: &dyn Tree, json: &RealPath) -> Result<Result<Self, String>, TreeError> {
-        let Some(entry) = tree.lookup(json.as_str())?.found() else {
-            return Ok(Err("a dangling link".to_owned()));
-        };
-        if entry.file_size().is_none() {
-            return Ok(Err("not a regular file".to_owned()));
-        }
-        let text = match tree.read_text(&entry.path, MAX_VENDOR) {
-            Ok(text) => text,
-            Err(TreeError::Invalid { what, .. }) => return Ok(Err(what)),
-            Err(error) => return Err(error),
-        };
-        Ok(match serde_json::from_str(&text) {
-            Ok(vendor) => Vendor::of(json, vendor),
-            Err(error) => Err(format!("not a vendor file as libglvnd reads it: {error}")),
-        })
-    }
-
-    fn of(json: &RealPath, vendor: VendorJson) -> Result<Self, String> {
-        let version = vendor.file_format_version;
-        let mut numbers = version.split('.');
-        if numbers.next() != Some("1") || !matches!(numbers.next(), None | Some("0")) {
-            return Err(format!(
-                "file_format_version {version:?} is not 1.0, which libglvnd reads"
-            ));
-        }
-        let library = vendor.icd.library_path;
-        if library.is_empty() {
-            return Err("ICD.library_path is empty".to_owned());
-        }
-        let is_relative = library.contains('/') && !library.starts_with('/');
-        Ok(Vendor {
-            json: json.clone(),
-            library: match is_relative {
-                true => format!("{}/{library}", json.parent()),
-                false => library,
-            },
-            is_relative,
-        })
-    }
 }
 
 /// `libGLX_mesa.so.0` for `libEGL_mesa.so.0`.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesa_injector::path::CleanPath;
 
 use super::closure::{Absent, Closure};
-use super::entry_points::{self, BadVendor, EntryPoints};
+use super::entry_points::{self, EntryPoints};
 use super::qemu::{self, Qemu};
+use super::vendor::PassedOver;
 use crate::loader::{Elf, Library, Loader, Paths, Search, glibc};
 use crate::tree::{FileId, RealPath, TreeError, base_name};
 
@@ -61,8 +62,12 @@ pub struct GlFiles {
     pub items: Vec<Item>,
     /// What the image has already: name and path in the image.
     pub present: BTreeMap<String, String>,
-    /// The node's vendor JSON files that libglvnd does not understand.
-    pub bad_vendors: Vec<BadVendor>,
+    /// The node's vendor JSON files that libglvnd passes over.
+    pub passed_over: Vec<PassedOver>,
+    /// Whether a vendor is left that libEGL loads.
+    pub has_vendor: bool,
+    /// What of NVIDIA's driver is left out.
+    pub nvidia: Vec<RealPath>,
     /// The libraries that the node's own files need and the node does not have.
     pub absent: BTreeMap<String, Absent>,
     /// What the node has in place of a file.
@@ -80,11 +85,15 @@ impl GlFiles {
     /// Where node or image cannot be read.
     pub fn work_out(node: &Loader<'_>, image: Option<&Loader<'_>>) -> Result<Self, TreeError> {
         let drivers = entry_points::driver_directory(node)?;
-        let entries = EntryPoints::of(node.tree(), &drivers)?;
+        let mut entries = EntryPoints::of(node.tree(), &drivers)?;
+        let nvidia = entries.leave_out_nvidia();
+        entries.pass_over(|vendor| vendor.lacks(node))?;
         let mut files = GlFiles {
             items: Vec::new(),
             present: BTreeMap::new(),
-            bad_vendors: entries.bad_vendors.clone(),
+            passed_over: entries.passed_over.clone(),
+            has_vendor: entries.vendors.iter().any(|vendor| !vendor.is_relative),
+            nvidia,
             absent: BTreeMap::new(),
             irregular: Vec::new(),
             drivers,

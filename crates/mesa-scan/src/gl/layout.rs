@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesa_injector::settings::{HostPathType, derived_name};
 
-use super::entry_points::{DRIRC_DIRECTORY, VENDOR_DIRECTORY};
+use super::entry_points::DRIRC_DIRECTORY;
 use super::files::{GlFiles, Item, Role};
+use super::vendor::VENDOR_DIRECTORY;
 use crate::loader::{Arch, Loader, glibc};
 use crate::tree::RealPath;
 

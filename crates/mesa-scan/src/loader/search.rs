@@ -202,8 +202,13 @@ impl<'a> Loader<'a> {
 
     /// The library at one path, with links followed: `None` where nothing is.
     pub(super) fn at(&self, tree: &dyn Tree, path: &str) -> Result<Option<Search>, TreeError> {
-        let Lookup::Found(entry) = tree.lookup(path)? else {
-            return Ok(None);
+        let entry = match tree.lookup(path)? {
+            Lookup::Found(entry) => entry,
+            Lookup::Loop { link } => {
+                let why = format!("{link} is a link that leads to itself");
+                return Ok(Some(Search::Absent(vec![why])));
+            }
+            Lookup::Missing | Lookup::Dangling { .. } => return Ok(None),
         };
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
         let named = match tree.lookup(directory)? {

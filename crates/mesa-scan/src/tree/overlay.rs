@@ -27,6 +27,14 @@ pub enum MountError {
         /// What the link says.
         target: String,
     },
+    /// A directory on the way is a link to itself.
+    #[error("mount path {path}: the image's link {link} leads to itself")]
+    ThroughLoop {
+        /// The mount path.
+        path: String,
+        /// The link.
+        link: RealPath,
+    },
     /// A directory on the way is another mount.
     #[error(
         "mount path {path} lies in the mount {mount}, which has nothing there and is read-only"
@@ -154,6 +162,12 @@ impl<'a> Overlay<'a> {
                         path: shown(),
                         link,
                         target,
+                    });
+                }
+                Lookup::Loop { link } => {
+                    return Err(MountError::ThroughLoop {
+                        path: shown(),
+                        link,
                     });
                 }
                 Lookup::Missing => match self.mount_of(&there) {

@@ -52,7 +52,7 @@ fn cost(path: &Path) -> usize {
     let tree = Counting::of(path);
     let loader = Loader::of(&tree).unwrap();
     let set = GlFiles::work_out(&loader, None).unwrap();
-    assert!(set.bad_vendors.is_empty() && set.absent.is_empty() && set.irregular.is_empty());
+    assert!(set.passed_over.is_empty() && set.absent.is_empty() && set.irregular.is_empty());
     tree.asked.get()
 }
 

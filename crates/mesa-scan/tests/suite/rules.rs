@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::elf::library;
 use crate::fixture::{
-    complaint, glibc, image, item, libdir, names, node, reasons, scan_of, sources, vendor,
+    complaint, glibc, image, item, libdir, names, node, notes, reasons, scan_of, sources, vendor,
 };
 
 #[rstest]
@@ -403,13 +403,15 @@ fn the_loader_itself_is_always_there(#[values(Arch::Aarch64, Arch::S390x)] arch:
     assert_eq!(reasons(&scan), "");
 }
 
+/// What libglvnd passes over is no matter where it has another vendor, and a reason where it has none.
 #[rstest]
 #[case::not_json("{", "not a vendor file")]
 #[case::list("[]", "not a vendor file")]
-#[case::no_icd(r#"{"file_format_version": "1.0.0"}"#, "not a vendor file")]
+#[case::nothing("", "empty")]
+#[case::no_icd(r#"{"file_format_version": "1.0.0"}"#, "no ICD.library_path")]
 #[case::no_version(
     r#"{"ICD": {"library_path": "libEGL_mesa.so.0"}}"#,
-    "missing field `file_format_version`"
+    "no file_format_version"
 )]
 #[case::version(
     r#"{"file_format_version": "1.1.0", "ICD": {"library_path": "x"}}"#,
@@ -417,23 +419,127 @@ fn the_loader_itself_is_always_there(#[values(Arch::Aarch64, Arch::S390x)] arch:
 )]
 #[case::number(
     r#"{"file_format_version": "1.0.0", "ICD": {"library_path": 7}}"#,
-    "not a vendor file"
+    "no ICD.library_path"
 )]
-#[case::empty(
+#[case::no_library(
     r#"{"file_format_version": "1", "ICD": {"library_path": ""}}"#,
     "library_path is empty"
 )]
+#[case::library_missing(
+    r#"{"file_format_version": "1", "ICD": {"library_path": "libEGL_gone.so.0"}}"#,
+    "libEGL_gone.so.0 is not there"
+)]
 #[case::deep(&"[".repeat(60_000), "not a vendor file")]
 #[case::huge(&" ".repeat(70_000), "larger than 65536 bytes")]
-fn a_vendor_file_of_the_wrong_shape_is_a_reason(#[case] json: &str, #[case] expected: &str) {
+fn a_vendor_file_that_libglvnd_passes_over_is_a_note(#[case] json: &str, #[case] expected: &str) {
     let node = node(Arch::X86_64, true);
     node.file("/usr/share/glvnd/egl_vendor.d/10_bad.json", json);
+    let image = image(Arch::X86_64, true, 36);
+    for layout in [Layout::Files, Layout::Staged] {
+        let scan = scan_of(&node, &image, layout).unwrap();
+        assert_eq!(reasons(&scan), "");
+        let text = notes(&scan);
+        assert!(
+            text.contains("10_bad.json") && text.contains(expected),
+            "{text}"
+        );
+        assert!(!names(&scan).contains(&"10_bad.json"));
+    }
+    std::fs::remove_file(node.at("/usr/share/glvnd/egl_vendor.d/50_mesa.json")).unwrap();
+    let scan = scan_of(&node, &image, Layout::Files).unwrap();
+    assert!(!scan.findings.loads());
+}
+
+#[test]
+fn a_vendor_file_that_leads_nowhere_is_a_note() {
+    let node = node(Arch::X86_64, true);
+    node.link(
+        "/usr/share/glvnd/egl_vendor.d/10_gone.json",
+        "/opt/gone.json",
+    );
+    node.link("/usr/share/glvnd/egl_vendor.d/20_loop.json", "20_loop.json");
+    node.directory("/usr/share/glvnd/egl_vendor.d/30_directory.json");
     let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
-    let text = reasons(&scan);
+    assert_eq!(reasons(&scan), "");
+    for name in ["10_gone.json", "20_loop.json", "30_directory.json"] {
+        assert!(notes(&scan).contains(name), "{}", notes(&scan));
+    }
+}
+
+/// A vendor whose library is there and does not load is passed over too, in the container that it does not load in.
+#[test]
+fn a_vendor_that_does_not_load_in_the_image_is_a_note() {
+    let node = node(Arch::X86_64, true);
+    vendor(&node, "10_new.json", "libEGL_new.so.0");
+    node.library(
+        "/usr/lib/x86_64-linux-gnu/libEGL_new.so.0",
+        &library("libEGL_new.so.0").requires("libc.so.6", "GLIBC_2.36"),
+    );
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 34), Layout::Files).unwrap();
+    assert_eq!(reasons(&scan), "");
+    let text = notes(&scan);
     assert!(
-        text.contains("10_bad.json") && text.contains(expected),
+        text.contains("10_new.json: libEGL_new.so.0 needs GLIBC_2.36"),
         "{text}"
     );
+}
+
+#[test]
+fn nvidias_driver_is_left_out_and_that_is_said() {
+    let node = node(Arch::X86_64, true);
+    let libdir = "/usr/lib/x86_64-linux-gnu";
+    vendor(&node, "10_nvidia.json", "libEGL_nvidia.so.0");
+    for name in ["libEGL_nvidia.so.0", "libGLX_nvidia.so.0"] {
+        node.library(
+            &format!("{libdir}/{name}"),
+            &library(name).needs("libnvidia-glsi.so.535"),
+        );
+    }
+    node.library(
+        &format!("{libdir}/libnvidia-glsi.so.535"),
+        &library("libnvidia-glsi.so.535"),
+    );
+    node.library(
+        &format!("{libdir}/libnvidia-allocator.so.1"),
+        &library("libnvidia-allocator.so.1"),
+    );
+    node.link(
+        &format!("{libdir}/gbm/nvidia-drm_gbm.so"),
+        "../libnvidia-allocator.so.1",
+    );
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    assert_eq!(reasons(&scan), "");
+    assert!(notes(&scan).contains("NVIDIA's driver"), "{}", notes(&scan));
+    assert!(
+        names(&scan).iter().all(|name| !name.contains("nvidia")),
+        "{:?}",
+        names(&scan)
+    );
+
+    std::fs::remove_file(node.at("/usr/share/glvnd/egl_vendor.d/50_mesa.json")).unwrap();
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    assert!(
+        reasons(&scan).contains("no vendor JSON"),
+        "{}",
+        reasons(&scan)
+    );
+}
+
+/// Mesa opens a backend of GBM by its name, and an older one none at all.
+#[test]
+fn another_drivers_backend_of_gbm_is_none_of_mesas() {
+    let node = node(Arch::X86_64, true);
+    let libdir = "/usr/lib/x86_64-linux-gnu";
+    std::fs::remove_file(node.at(&format!("{libdir}/gbm/dri_gbm.so"))).unwrap();
+    node.library(
+        &format!("{libdir}/gbm/other_gbm.so"),
+        &library("other_gbm.so"),
+    );
+    let image = image(Arch::X86_64, true, 36);
+    assert_eq!(reasons(&scan_of(&node, &image, Layout::Files).unwrap()), "");
+    std::fs::remove_dir_all(node.at(&format!("{libdir}/dri"))).unwrap();
+    let scan = scan_of(&node, &image, Layout::Files).unwrap();
+    assert!(reasons(&scan).contains("no driver"), "{}", reasons(&scan));
 }
 
 #[rstest]
