@@ -6,9 +6,9 @@ use mesa_injector::settings::{HostPathType, derived_name};
 
 use super::entry_points::DRIRC_DIRECTORY;
 use super::files::{GlFiles, Item, Role};
-use super::vendor::VENDOR_DIRECTORY;
+use super::vendor::{VENDOR_DIRECTORIES, VENDOR_DIRECTORY};
 use crate::loader::{Arch, Loader, glibc};
-use crate::tree::RealPath;
+use crate::tree::{FileId, RealPath};
 
 /// How the files are mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -136,7 +136,7 @@ impl Plan {
         let mut directories = BTreeMap::new();
         let mut single = Vec::new();
         let mut placed: Vec<Placed> = Vec::new();
-        for item in &files.items {
+        for item in &in_one_directory(&files.items) {
             let Some(directory) = shared_directory(item.role, &library_directory, &files.drivers)
             else {
                 // Two may have the same name at different paths; volume names are unique.
@@ -154,14 +154,7 @@ impl Plan {
                 });
                 continue;
             };
-            // Of two vendor files of one name libglvnd's first directory, which comes first, has the say.
-            let container_path = format!("{directory}/{}", item.name);
-            if placed
-                .iter()
-                .all(|file| file.container_path != container_path)
-            {
-                placed.push(Placed::new(item, container_path));
-            }
+            placed.push(Placed::new(item, format!("{directory}/{}", item.name)));
             directories.insert(directory_of(item.role), directory);
         }
         let mut mounts: Vec<Mount> = directories
@@ -188,27 +181,24 @@ impl Plan {
     /// directory.
     pub fn flat(files: &GlFiles, container: &Loader<'_>) -> Result<Self, LayoutError> {
         let library_directory = library_directory(container)?;
-        let mut by_name: BTreeMap<&str, &Item> = BTreeMap::new();
+        let mut by_name: BTreeMap<String, (RealPath, FileId)> = BTreeMap::new();
         let mut directories = BTreeSet::new();
         let mut placed: Vec<Placed> = Vec::new();
-        for item in &files.items {
+        for item in &in_one_directory(&files.items) {
             let directory = shared_directory(item.role, &library_directory, &files.drivers);
             let directory = directory.unwrap_or_else(|| {
                 let (directory, _) = item.container_path.rsplit_once('/').unwrap_or_default();
                 directory.to_owned()
             });
-            match by_name.get(item.name.as_str()) {
-                // Of two vendor files of one name libglvnd's first directory, which comes first, has the say.
-                Some(first) if first.role == item.role && item.role == Role::Vendor => continue,
-                Some(first) if first.id != item.id => {
-                    return Err(LayoutError::SameName {
-                        first: first.node_path.clone(),
-                        second: item.node_path.clone(),
-                    });
-                }
-                _ => {}
+            if let Some((first, id)) = by_name.get(&item.name)
+                && *id != item.id
+            {
+                return Err(LayoutError::SameName {
+                    first: first.clone(),
+                    second: item.node_path.clone(),
+                });
             }
-            by_name.insert(&item.name, item);
+            by_name.insert(item.name.clone(), (item.node_path.clone(), item.id));
             placed.push(Placed {
                 staged: item.name.clone(),
                 ..Placed::new(item, format!("{directory}/{}", item.name))
@@ -256,6 +246,29 @@ impl Plan {
             mount.kind == HostPathType::Directory && mount.mount_path.contains("/glibc-hwcaps/")
         })
     }
+}
+
+/// The files with names that keep libglvnd's order of its vendors where all of them lie in one directory: there it goes by
+/// name alone, and of two directories it reads one after the other.
+fn in_one_directory(items: &[Item]) -> Vec<Item> {
+    let mut items = items.to_vec();
+    let mut vendors: Vec<&mut Item> = items
+        .iter_mut()
+        .filter(|item| item.role == Role::Vendor)
+        .collect();
+    let rank = |item: &Item| {
+        let directory = item.node_path.parent();
+        VENDOR_DIRECTORIES
+            .iter()
+            .position(|it| *it == directory.as_str())
+    };
+    vendors.sort_by(|a, b| (rank(a), &a.name).cmp(&(rank(b), &b.name)));
+    if !vendors.is_sorted_by(|a, b| a.name < b.name) {
+        for (number, vendor) in vendors.into_iter().enumerate() {
+            vendor.name = format!("{number:02}_{}", vendor.name);
+        }
+    }
+    items
 }
 
 /// The directory that the loader searches first of its default ones.

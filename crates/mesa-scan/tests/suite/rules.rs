@@ -466,6 +466,42 @@ fn a_vendor_file_that_leads_nowhere_is_a_note() {
     }
 }
 
+/// libglvnd reads /etc first; in one directory it goes by name.
+#[test]
+fn the_order_of_vendors_is_kept_in_one_directory() {
+    let node = node(Arch::X86_64, true);
+    let of = |name: &str| {
+        format!(r#"{{"file_format_version": "1", "ICD": {{"library_path": "{name}"}}}}"#)
+    };
+    node.file(
+        "/etc/glvnd/egl_vendor.d/50_mesa.json",
+        of("libEGL_mesa.so.0"),
+    );
+    vendor(&node, "10_other.json", "libEGL_other.so.0");
+    node.library(
+        "/usr/lib/x86_64-linux-gnu/libEGL_other.so.0",
+        &library("libEGL_other.so.0"),
+    );
+    let image = image(Arch::X86_64, true, 36);
+    let vendors = |layout| {
+        let scan = scan_of(&node, &image, layout).unwrap();
+        let files = scan
+            .plan
+            .files
+            .iter()
+            .filter(|file| file.item.role == Role::Vendor);
+        let mut names: Vec<String> = files.map(|file| file.item.name.clone()).collect();
+        names.sort();
+        names
+    };
+    let in_order = ["00_50_mesa.json", "01_10_other.json", "02_50_mesa.json"];
+    assert_eq!(vendors(Layout::Staged), in_order);
+    assert_eq!(vendors(Layout::Flat), in_order);
+    // Nobody is renamed without need.
+    std::fs::remove_dir_all(node.at("/etc/glvnd")).unwrap();
+    assert_eq!(vendors(Layout::Staged), ["10_other.json", "50_mesa.json"]);
+}
+
 /// A vendor whose library is there and does not load is passed over too, in the container that it does not load in.
 #[test]
 fn a_vendor_that_does_not_load_in_the_image_is_a_note() {
