@@ -2,6 +2,7 @@
 //! loader finds the others ([`Loader`]).
 
 pub mod arch;
+mod cache;
 mod conf;
 pub mod elf;
 pub mod glibc;

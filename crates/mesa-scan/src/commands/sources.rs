@@ -196,7 +196,7 @@ impl Sources {
     /// # Errors
     /// Where there is none.
     pub fn node(&self) -> Result<Loader<'_>, SourceError> {
-        self.node.loader()
+        self.node.loader().map(Loader::of_source)
     }
 
     /// The image's loader, where there is an image.

@@ -294,9 +294,13 @@ impl<'a> Running<'a> {
             Some(path) => base_name(path),
             None => "GL",
         };
-        let instead = match absent.instead.is_empty() {
+        let unlisted = self.loader.not_in_cache(name)?.map(|path| {
+            format!("{path} is in no ld.so.cache, which the loader goes by, not by ld.so.conf")
+        });
+        let why: Vec<String> = absent.instead.iter().cloned().chain(unlisted).collect();
+        let instead = match why.is_empty() {
             true => String::new(),
-            false => format!(" ({})", absent.instead.join("; ")),
+            false => format!(" ({})", why.join("; ")),
         };
         let fix = match self.container.source.find(name, &Paths::default())? {
             _ if glibc::is_family(name) => "the image's own glibc must have it".to_owned(),

@@ -21,10 +21,8 @@ impl ReadAhead for GlReadAhead {
     fn read(&self, name: &str, file: &mut dyn ReadSeek) {
         // What is wrong with a file is said when it is asked for, if it ever is.
         if is_text(name) {
-            let _ = std::io::copy(
-                &mut std::io::Read::take(file, MAX_TEXT),
-                &mut std::io::sink(),
-            );
+            let most = if name == CACHE { u64::MAX } else { MAX_TEXT };
+            let _ = std::io::copy(&mut std::io::Read::take(file, most), &mut std::io::sink());
             return;
         }
         if qemu::is_emulator(name) || qemu::is_gl_module(name) {
@@ -36,7 +34,10 @@ impl ReadAhead for GlReadAhead {
     }
 }
 
+/// The loader's, which is read as a whole.
+const CACHE: &str = "ld.so.cache";
+
 /// Asked first: `ld.so.conf` looks like a library otherwise.
 fn is_text(name: &str) -> bool {
-    name.ends_with(".conf") || name.ends_with(".json")
+    name.ends_with(".conf") || name.ends_with(".json") || name == CACHE
 }

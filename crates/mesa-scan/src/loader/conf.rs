@@ -1,5 +1,7 @@
 //! `/etc/ld.so.conf`: the directories that `ldconfig` reads, over a tree.
 
+use glob::{MatchOptions, Pattern};
+
 use crate::tree::{Lookup, Tree, TreeError};
 
 /// The most bytes of an `ld.so.conf`.
@@ -49,8 +51,9 @@ impl Configuration<'_> {
         }
         let text = self.tree.read_text(&entry.path, MAX_CONF_SIZE)?;
         self.depth += 1;
+        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
         for line in text.lines() {
-            self.line(line)?;
+            self.line(line, directory)?;
         }
         self.depth -= 1;
         if self.directories.len() > MAX_CONF {
@@ -63,11 +66,12 @@ impl Configuration<'_> {
         Ok(())
     }
 
-    fn line(&mut self, line: &str) -> Result<(), TreeError> {
+    /// `directory` is that of the file that the line is in.
+    fn line(&mut self, line: &str, directory: &str) -> Result<(), TreeError> {
         let line = line.split('#').next().unwrap_or_default().trim();
         let mut words = line.split_whitespace();
         match words.next() {
-            Some("include") => words.try_for_each(|pattern| self.include(pattern)),
+            Some("include") => words.try_for_each(|pattern| self.include(pattern, directory)),
             // `hwcap` is of a scheme that glibc has dropped.
             None | Some("hwcap") => Ok(()),
             Some(_) => {
@@ -81,63 +85,40 @@ impl Configuration<'_> {
         }
     }
 
-    /// A pattern is relative to `/etc`, and its last part may hold `*`.
-    fn include(&mut self, pattern: &str) -> Result<(), TreeError> {
+    /// A pattern is relative to the file that it is in, and each part of it may hold `*`, `?` and `[…]` (glob(7)).
+    fn include(&mut self, pattern: &str, directory: &str) -> Result<(), TreeError> {
         let pattern = match pattern.strip_prefix('/') {
             Some(_) => pattern.to_owned(),
-            None => format!("/etc/{pattern}"),
+            None => format!("{directory}/{pattern}"),
         };
-        let Some((directory, name)) = pattern.rsplit_once('/') else {
-            return Ok(());
-        };
-        if !name.contains('*') {
-            return self.file(&pattern);
-        }
-        for path in self.tree.children(directory)? {
-            if !path.name().starts_with('.') && matches_glob(name, path.name()) {
-                self.file(path.as_str())?;
+        let mut paths = vec![String::new()];
+        for part in pattern.split('/').filter(|part| !part.is_empty()) {
+            paths = self.expand(paths, part)?;
+            if paths.len() > MAX_CONF {
+                break;
             }
         }
-        Ok(())
+        paths.iter().try_for_each(|path| self.file(path))
     }
-}
 
-/// Whether `name` is of the form `pattern`, in which each `*` stands for any text.
-fn matches_glob(pattern: &str, name: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else {
-        return pattern == name;
-    };
-    let Some(mut name) = name.strip_prefix(first) else {
-        return false;
-    };
-    let mut parts = rest.split('*').peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return name.ends_with(part);
+    /// The paths with one more part, which may be a pattern: as in a shell, it stands for no name that begins with a dot.
+    fn expand(&self, paths: Vec<String>, part: &str) -> Result<Vec<String>, TreeError> {
+        let pattern = match Pattern::new(part) {
+            Ok(pattern) if part.contains(['*', '?', '[']) => pattern,
+            _ => return Ok(paths.iter().map(|path| format!("{path}/{part}")).collect()),
+        };
+        let options = MatchOptions {
+            require_literal_leading_dot: true,
+            ..MatchOptions::new()
+        };
+        let mut found = Vec::new();
+        for path in paths {
+            for child in self.tree.children(&path)? {
+                if pattern.matches_with(child.name(), options) {
+                    found.push(format!("{path}/{}", child.name()));
+                }
+            }
         }
-        match name.split_once(part) {
-            Some((_, rest)) => name = rest,
-            None => return false,
-        }
-    }
-    true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches_glob;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, name, expected) in [
-            ("*.conf", "x86_64.conf", true),
-            ("*.conf", "x86_64.conf.bak", false),
-            ("a*b*c", "a-b-c", true),
-            ("a*b*c", "a-c-b", false),
-            ("*", "", true),
-            ("a*a", "a", false),
-        ] {
-            assert_eq!(matches_glob(pattern, name), expected, "{pattern} {name}");
-        }
+        Ok(found)
     }
 }

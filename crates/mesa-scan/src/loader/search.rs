@@ -1,11 +1,12 @@
 //! The dynamic loader's search rules (ld.so(8)), over a tree instead of a running system.
 //!
 //! `LD_LIBRARY_PATH` has no part in it: the processes that matter run with a file capability, where the loader ignores
-//! it. `ld.so.cache` has none either: `ldconfig` makes it of the files that are read here.
+//! it. `ld.so.conf` has none either: `ldconfig` reads it, and the loader what `ldconfig` wrote.
 
 use std::rc::Rc;
 
 use super::arch::Arch;
+use super::cache::Cache;
 use super::conf;
 use super::elf::{Elf, ElfError};
 use super::glibc;
@@ -19,15 +20,18 @@ const MAX_PATHS: usize = 256;
 /// The loader of one tree.
 pub struct Loader<'a> {
     tree: &'a dyn Tree,
-    /// The tree of which `ldconfig` made the cache.
-    cached: &'a dyn Tree,
     /// The architecture of the tree's C library.
     pub arch: Arch,
     /// The tree's glibc.
     pub glibc: Option<glibc::Version>,
     /// The directory where the C library lives, which is searched by default.
     pub libdir: RealPath,
+    /// What `ldconfig` recorded.
+    cache: Rc<Cache>,
+    /// What it would read.
     configured: Vec<String>,
+    /// Whether what it would find is found without it.
+    is_lenient: bool,
     defaults: Vec<String>,
 }
 
@@ -121,13 +125,24 @@ impl<'a> Loader<'a> {
         let glibc = glibc::Version::of_library(&libc.elf);
         Ok(Loader {
             tree,
-            cached: tree,
             arch: libc.elf.arch,
             glibc,
             libdir: libc.path.parent(),
+            cache: Rc::new(Cache::of(tree, libc.elf.arch)?.unwrap_or_default()),
             configured: conf::directories(tree)?,
+            is_lenient: false,
             defaults: libdirs.searched(libc.elf.arch, glibc),
         })
+    }
+
+    /// The same for a tree whose libraries are taken elsewhere: those in the directories of `ld.so.conf` are found too where
+    /// no `ldconfig` ran, as in many images.
+    #[must_use]
+    pub fn of_source(self) -> Self {
+        Loader {
+            is_lenient: true,
+            ..self
+        }
     }
 
     /// The same loader in a tree that has more in it: what `ldconfig` recorded stays as it was, so that only the
@@ -139,11 +154,12 @@ impl<'a> Loader<'a> {
     {
         Loader {
             tree,
-            cached: self.cached,
             arch: self.arch,
             glibc: self.glibc,
             libdir: self.libdir.clone(),
+            cache: Rc::clone(&self.cache),
             configured: self.configured.clone(),
+            is_lenient: self.is_lenient,
             defaults: self.defaults.clone(),
         }
     }
@@ -166,11 +182,18 @@ impl<'a> Loader<'a> {
             });
         }
         let mut passed = Vec::new();
-        let brought = paths.directories.iter().map(|path| (self.tree, path));
-        let configured = self.configured.iter().map(|path| (self.cached, path));
-        let default = self.defaults.iter().map(|path| (self.tree, path));
-        for (tree, directory) in brought.chain(configured).chain(default) {
-            match self.at(tree, &format!("{directory}/{name}"))? {
+        let in_directory = |directory: &String| format!("{directory}/{name}");
+        let brought = paths
+            .directories
+            .iter()
+            .flat_map(|path| self.with_hwcaps(path));
+        let configured = self.configured.iter().filter(|_| self.is_lenient);
+        let places = (brought.map(|directory| in_directory(&directory)))
+            .chain(self.cache.paths(name).iter().cloned())
+            .chain(configured.map(in_directory))
+            .chain(self.defaults.iter().map(in_directory));
+        for path in places {
+            match self.at(self.tree, &path)? {
                 None => {}
                 Some(Search::Absent(why)) => passed.extend(why),
                 Some(search) => return Ok(search),
@@ -187,15 +210,41 @@ impl<'a> Loader<'a> {
         Ok(Search::Absent(passed))
     }
 
+    /// A library that `ldconfig` would add, and the loader does not find.
+    ///
+    /// # Errors
+    /// Where the tree cannot be read.
+    pub fn not_in_cache(&self, name: &str) -> Result<Option<RealPath>, TreeError> {
+        for directory in &self.configured {
+            if let Some(Search::Found(library)) =
+                self.at(self.tree, &format!("{directory}/{name}"))?
+            {
+                return Ok(Some(library.path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A directory behind what of it is for newer processors.
+    fn with_hwcaps(&self, directory: &str) -> impl Iterator<Item = String> {
+        let hwcaps = self
+            .arch
+            .hwcaps()
+            .filter(|_| self.glibc >= Some(glibc::FIRST_WITH_HWCAPS));
+        let newer = hwcaps.map(|hwcaps| format!("{directory}/glibc-hwcaps/{hwcaps}"));
+        newer.into_iter().chain([directory.to_owned()])
+    }
+
     /// A loader that knows no directory yet, to look at single files.
     pub(super) fn probe(tree: &'a dyn Tree, arch: Arch) -> Self {
         Loader {
             tree,
-            cached: tree,
             arch,
             glibc: None,
             libdir: RealPath::root(),
+            cache: Rc::default(),
             configured: Vec::new(),
+            is_lenient: false,
             defaults: Vec::new(),
         }
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::elf::library;
-use crate::fixture::{Root, glibc, image, names, node, reasons, scan_of, scan_paths};
+use crate::fixture::{Root, cache, glibc, image, names, node, reasons, scan_of, scan_paths};
 
 /// How a layer is packed.
 #[derive(Debug, Clone, Copy)]
@@ -393,8 +393,10 @@ fn an_archive_reads_as_the_directory_that_it_was(
     image
         .library("/opt/own/libdrm.so.2.0", &library("libdrm.so.2"))
         .link("/opt/own/libdrm.so.2", "/opt/own/libdrm.so.2.0")
-        .file("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf")
-        .file("/etc/ld.so.conf.d/own.conf", "/opt/own");
+        .file(
+            "/etc/ld.so.cache",
+            cache(&[("libdrm.so.2", "/opt/own/libdrm.so.2")]),
+        );
     let layer = Layer::tree(image.path()).bytes();
     let directory = tempfile::tempdir().unwrap();
     let archive = write(directory.path(), form, packing, vec![layer]);

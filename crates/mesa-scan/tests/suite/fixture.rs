@@ -136,6 +136,32 @@ pub(crate) fn node(arch: Arch, multiarch: bool) -> Root {
     root
 }
 
+/// An `ld.so.cache` of names and paths, as `ldconfig` of today writes it for x86_64: sorted by name from the last to the first.
+pub(crate) fn cache(entries: &[(&str, &str)]) -> Vec<u8> {
+    let mut entries = entries.to_vec();
+    entries.sort();
+    entries.reverse();
+    let texts_at = 48 + 24 * entries.len();
+    let mut texts = Vec::new();
+    let mut text = |text: &str| {
+        let at = texts_at + texts.len();
+        texts.extend(text.as_bytes());
+        texts.push(0);
+        at as u32
+    };
+    let mut records = Vec::new();
+    for (name, path) in &entries {
+        for number in [0x0303, text(name), text(path), 0, 0, 0] {
+            records.extend(number.to_le_bytes());
+        }
+    }
+    let mut bytes = b"glibc-ld.so.cache1.1".to_vec();
+    for number in [entries.len() as u32, texts.len() as u32, 2, 0, 0, 0, 0] {
+        bytes.extend(number.to_le_bytes());
+    }
+    [bytes, records, texts].concat()
+}
+
 /// A vendor JSON.
 pub(crate) fn vendor(root: &Root, name: &str, library_path: &str) {
     root.file(

@@ -10,7 +10,9 @@ use mesa_scan::container::Cause;
 use mesa_scan::gl::Layout;
 use mesa_scan::gl::Role;
 use mesa_scan::gl::entry_points::LIBRARIES;
+use mesa_scan::loader::{Loader, Paths, Search};
 use mesa_scan::output::Scan;
+use mesa_scan::tree::{Directory, Tree};
 use rstest::rstest;
 
 use crate::debian::{self, Copy};
@@ -316,4 +318,49 @@ fn without_one_library_of_the_set_drivers_do_not_load(
         driver.starts_with("no ") && driver.contains(removed),
         "{driver}"
     );
+}
+
+/// What a real `ldconfig` wrote is what the loader goes by: for each name the file that `ldconfig -p` says.
+#[rstest]
+fn the_cache_of_a_real_ldconfig_is_read(#[values("bookworm", "trixie")] suite: &str) {
+    let Some(root) = debian::node(suite) else {
+        return;
+    };
+    let root = Copy::of(&root, &format!("cache-{suite}"));
+    let own = root.path().join("opt/own");
+    fs::create_dir_all(&own).unwrap();
+    let libdrm = root.path().join("usr/lib/x86_64-linux-gnu/libdrm.so.2");
+    fs::rename(fs::canonicalize(libdrm).unwrap(), own.join("libdrm.so.2")).unwrap();
+    fs::write(root.path().join("etc/ld.so.conf.d/own.conf"), "/opt/own\n").unwrap();
+    let ldconfig = |arguments: &[&str]| {
+        let mut command = Command::new("/usr/sbin/ldconfig");
+        let output = command.arg("-r").arg(root.path()).args(arguments).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    if !Path::new("/usr/sbin/ldconfig").exists() {
+        debian::skip("no ldconfig");
+        return;
+    }
+    ldconfig(&[]);
+    let tree = Directory::open(root.path()).unwrap();
+    let loader = Loader::of(&tree).unwrap();
+    let listed = ldconfig(&["-p"]);
+    let mut seen = 0;
+    for line in listed
+        .lines()
+        .filter(|line| line.contains("(libc6,x86-64)"))
+    {
+        let (name, path) = line.trim().split_once(" (libc6,x86-64) => ").unwrap();
+        let Search::Found(library) = loader.find(name, &Paths::default()).unwrap() else {
+            panic!("{line}");
+        };
+        let expected = (&tree as &dyn Tree).lookup(path).unwrap().found().unwrap();
+        assert_eq!(library.entry.path, expected.path, "{line}");
+        seen += 1;
+    }
+    println!("{suite}: {seen} names");
+    assert!(seen > 50, "{listed}");
+    assert!(listed.contains("libdrm.so.2 (libc6,x86-64) => /opt/own/libdrm.so.2"));
 }

@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::elf::library;
 use crate::fixture::{
-    complaint, glibc, image, item, libdir, names, node, notes, reasons, scan_of, sources, vendor,
+    cache, complaint, glibc, image, item, libdir, names, node, notes, reasons, scan_of, sources,
+    vendor,
 };
 
 #[rstest]
@@ -164,6 +165,107 @@ fn ld_so_conf_and_its_includes_are_searched_before_the_defaults() {
     assert_eq!(reasons(&scan), "");
     let drm = item(&scan, "libdrm.so.2");
     assert_eq!(drm.node_path.as_str(), "/opt/mesa/lib/libdrm.so.2");
+}
+
+/// An include is relative to the file that it is in, and its patterns are a shell's.
+#[rstest]
+#[case("include mesa/*.conf\n")]
+#[case("include mesa/mes?.conf\n")]
+#[case("include m[a-f]sa/mesa.[c]onf\n")]
+#[case("include m*/*.conf\n")]
+#[case("include /etc/*/mesa/mesa.conf\n")]
+fn includes_are_relative_to_their_file(#[case] line: &str) {
+    let node = node(Arch::X86_64, true);
+    node.file("/etc/ld.so.conf", "include ld.so.conf.d/*.conf\n")
+        .file("/etc/ld.so.conf.d/all.conf", line)
+        .file("/etc/ld.so.conf.d/mesa/mesa.conf", "/opt/mesa\n")
+        .file("/etc/ld.so.conf.d/mesa/.hidden.conf", "/opt/hidden\n")
+        .library("/opt/hidden/libdrm.so.2", &library("libdrm.so.2"))
+        .library("/opt/mesa/libdrm.so.2", &library("libdrm.so.2"));
+    let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
+    assert_eq!(
+        item(&scan, "libdrm.so.2").node_path.as_str(),
+        "/opt/mesa/libdrm.so.2"
+    );
+}
+
+/// Where the image's loader finds libdrm, or not; the node's is mounted unless it does.
+#[rstest]
+#[case::without_a_cache(None, false)]
+#[case::listed(Some(cache(&[("libdrm.so.2", "/opt/own/libdrm.so.2"), ("a", "/b")])), true)]
+#[case::not_listed(Some(cache(&[("libdrm.so.1", "/opt/own/libdrm.so.2")])), false)]
+#[case::stale(Some(cache(&[("libdrm.so.2", "/opt/gone/libdrm.so.2")])), false)]
+#[case::behind_an_older_table(Some(behind_an_older_table()), true)]
+#[case::for_another_machine(Some(for_another_machine()), false)]
+#[case::damaged(Some(b"glibc-ld.so.cache1.1 and no more".to_vec()), false)]
+#[case::of_another_program(Some(b"#!/bin/sh".to_vec()), false)]
+fn the_loader_goes_by_its_cache(#[case] bytes: Option<Vec<u8>>, #[case] is_found: bool) {
+    let image = image(Arch::X86_64, true, 36);
+    image.library("/opt/own/libdrm.so.2", &library("libdrm.so.2"));
+    // What `ldconfig` would read is no matter.
+    image.file("/etc/ld.so.conf", "/opt/own\n");
+    bytes.inspect(|bytes| {
+        image.file("/etc/ld.so.cache", bytes);
+    });
+    let node = node(Arch::X86_64, true);
+    let scan = scan_of(&node, &image, Layout::Files).unwrap();
+    assert_eq!(reasons(&scan), "");
+    assert_eq!(!names(&scan).contains(&"libdrm.so.2"), is_found);
+    if !is_found {
+        let unmounted = json!({"hostPaths": []});
+        let settings = Settings::from_json(&unmounted.to_string()).unwrap();
+        let sources = sources(node.path(), image.path()).unwrap();
+        let found = check(&sources, &Default::default(), &settings).unwrap();
+        assert!(!found.loads());
+    }
+}
+
+/// As `ldconfig` before glibc 2.32 wrote it, for programs that are gone.
+fn behind_an_older_table() -> Vec<u8> {
+    let mut bytes = b"ld.so-1.7.0\0\x01\0\0\0".to_vec();
+    bytes.extend([0; 12]);
+    bytes.extend([0; 4]);
+    bytes.extend(cache(&[("libdrm.so.2", "/opt/own/libdrm.so.2")]));
+    bytes
+}
+
+fn for_another_machine() -> Vec<u8> {
+    let mut bytes = cache(&[("libdrm.so.2", "/opt/own/libdrm.so.2")]);
+    bytes[48..52].copy_from_slice(&0x0a03_u32.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_cache_is_read_wherever_it_ends() {
+    let image = image(Arch::X86_64, true, 36);
+    let node = node(Arch::X86_64, true);
+    let whole = cache(&[("libdrm.so.2", "/opt/own/libdrm.so.2")]);
+    for length in 0..whole.len() {
+        image.file("/etc/ld.so.cache", &whole[..length]);
+        scan_of(&node, &image, Layout::Files).unwrap();
+    }
+}
+
+/// What the image has, and its cache lists, comes before what is mounted for newer processors.
+#[test]
+fn what_the_cache_lists_is_not_covered_by_a_mount() {
+    let node = node(Arch::X86_64, true);
+    let image = image(Arch::X86_64, true, 36);
+    let own = "/usr/lib/x86_64-linux-gnu/libexpat.so.1";
+    image.library(own, &library("libexpat.so.1"));
+    image.file("/etc/ld.so.cache", cache(&[("libexpat.so.1", own)]));
+    node.library("/opt/more/libexpat.so.1", &library("libexpat.so.1"));
+    let mut settings =
+        serde_json::to_value(scan_of(&node, &image, Layout::Files).unwrap().plan.mounts).unwrap();
+    settings.as_array_mut().unwrap().push(json!({
+        "name": "more", "path": "/opt/more", "type": "Directory",
+        "mountPath": "/usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v2",
+    }));
+    let settings = Settings::from_json(&json!({"hostPaths": settings}).to_string()).unwrap();
+    let sources = sources(node.path(), image.path()).unwrap();
+    let found = check(&sources, &Default::default(), &settings).unwrap();
+    let reasons: Vec<String> = found.fatal().map(ToString::to_string).collect();
+    assert_eq!(reasons, Vec::<String>::new());
 }
 
 #[test]
