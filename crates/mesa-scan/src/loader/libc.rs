@@ -1,6 +1,7 @@
 //! Where the C library is, and so how a system lays out its libraries.
 
 use super::arch::Arch;
+use super::elf::Elf;
 use super::glibc;
 use super::search::{Library, Loader, LoaderError, Search};
 use crate::tree::{Tree, TreeError};
@@ -45,11 +46,16 @@ impl Libdirs {
     }
 }
 
-/// The C library tells architecture and layout: glibc searches by default where it is installed itself.
+/// Programs that every system has, which tell its architecture where it has C libraries for several.
+const PROGRAMS: [&str; 3] = ["/bin/sh", "/usr/bin/env", "/sbin/ldconfig"];
+
+/// The C library tells architecture and layout: glibc searches by default where it is installed itself. Of several the one
+/// is the system's that its own programs are for; others serve emulators.
 ///
 /// # Errors
 /// Where there is none, or the tree cannot be read.
 pub(super) fn find(tree: &dyn Tree) -> Result<(Libdirs, Library), LoaderError> {
+    let mut found = Vec::new();
     for libdirs in [Libdirs::Multiarch, Libdirs::Lib64, Libdirs::Plain] {
         for arch in Arch::ALL {
             let own = if matches!(libdirs, Libdirs::Multiarch) {
@@ -62,12 +68,38 @@ pub(super) fn find(tree: &dyn Tree) -> Result<(Libdirs, Library), LoaderError> {
                 if let Some(Search::Found(libc)) =
                     probe.at(tree, &format!("{directory}/libc.so.6"))?
                 {
-                    return Ok((libdirs, *libc));
+                    found.push((libdirs, *libc));
+                    break;
                 }
             }
         }
     }
-    Err(without_libc(tree)?)
+    let first = found.first().map(|(_, libc)| libc.elf.arch);
+    let is_one = found.iter().all(|(_, libc)| Some(libc.elf.arch) == first);
+    let wanted = if is_one {
+        first
+    } else {
+        arch_of_programs(tree)?.or(first)
+    };
+    let mut found = found.into_iter();
+    match found.find(|(_, libc)| Some(libc.elf.arch) == wanted) {
+        Some(found) => Ok(found),
+        None => Err(without_libc(tree)?),
+    }
+}
+
+fn arch_of_programs(tree: &dyn Tree) -> Result<Option<Arch>, TreeError> {
+    for program in PROGRAMS {
+        let Some(entry) = tree.lookup(program)?.found() else {
+            continue;
+        };
+        if entry.file_size().is_some()
+            && let Ok((arch, _)) = Elf::is_static(tree.open(&entry.path)?)
+        {
+            return Ok(Some(arch));
+        }
+    }
+    Ok(None)
 }
 
 /// Why there may be none.

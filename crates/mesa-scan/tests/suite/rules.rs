@@ -9,7 +9,7 @@ use mesa_scan::loader::Arch;
 use rstest::rstest;
 use serde_json::json;
 
-use crate::elf::library;
+use crate::elf::{library, program};
 use crate::fixture::{
     cache, complaint, glibc, image, item, libdir, names, node, notes, reasons, scan_of, sources,
     vendor,
@@ -322,6 +322,25 @@ fn a_32_bit_library_is_passed_over() {
     node.file("/opt/lib32/libdrm.so.2", bytes);
     let scan = scan_of(&node, &image(Arch::X86_64, true, 36), Layout::Files).unwrap();
     assert_eq!(reasons(&scan), "");
+}
+
+/// An emulator brings the C library of another architecture.
+#[rstest]
+#[case::its_own_program(Some(Arch::Aarch64), Arch::Aarch64)]
+#[case::its_own_program_is_the_first(Some(Arch::X86_64), Arch::X86_64)]
+#[case::no_program(None, Arch::X86_64)]
+fn a_system_with_two_c_libraries_is_of_its_programs_architecture(
+    #[case] shell: Option<Arch>,
+    #[case] expected: Arch,
+) {
+    let node = node(Arch::Aarch64, true);
+    glibc(&node, Arch::X86_64, true, 36);
+    if let Some(arch) = shell {
+        node.file("/usr/bin/dash", program(arch, Some("/lib/ld.so")));
+        node.link("/usr/bin/sh", "dash").link("/bin", "usr/bin");
+    }
+    let sources = sources(node.path(), image(expected, true, 36).path()).unwrap();
+    assert_eq!(sources.node().unwrap().arch, expected);
 }
 
 #[test]
