@@ -18,6 +18,10 @@ impl Version {
     /// The version in a symbol version, as in `GLIBC_2.38` and `GLIBC_2.3.4`.
     #[must_use]
     pub fn of_symbol(version: &str) -> Option<Self> {
+        // Compact relocations: whoever has them asks for the first glibc that reads them.
+        if version == "GLIBC_ABI_DT_RELR" {
+            return Some(Version(2, 36));
+        }
         let mut numbers = version.strip_prefix("GLIBC_")?.split('.');
         let major = numbers.next()?.parse().ok()?;
         let minor = numbers.next()?.parse().ok()?;
@@ -70,6 +74,6 @@ mod tests {
         assert!(version("GLIBC_2.4") < version("GLIBC_2.34"));
         assert_eq!(version("GLIBC_2.3.4"), Version(2, 3));
         assert_eq!(Version::of_symbol("GLIBC_PRIVATE"), None);
-        assert_eq!(Version::of_symbol("GLIBC_ABI_DT_RELR"), None);
+        assert_eq!(version("GLIBC_ABI_DT_RELR"), Version(2, 36));
     }
 }
