@@ -62,6 +62,9 @@ pub enum StagingError {
         /// What it said.
         source: io::Error,
     },
+    /// Not the node's processes.
+    #[error("cannot tell which generations are in use by {0}")]
+    Proc(String, #[source] io::Error),
     /// An update of the node at the same moment.
     #[error("{0}: changed while it was copied")]
     Changed(String),
@@ -72,6 +75,9 @@ impl Failure for StagingError {
         let fix = match self {
             StagingError::Tree(error) => return error.fix(),
             StagingError::Io { .. } => return None,
+            StagingError::Proc(..) => {
+                "show the node's: a container needs the host's process namespace (hostPID), or the node's proc mounted"
+            }
             StagingError::Locked(_) => "wait until it is done",
             StagingError::Unsafe { fix, .. } => fix,
             StagingError::NoSpace { .. } => "free some, or stage elsewhere",

@@ -35,9 +35,17 @@ pub struct Options {
     pub proc: PathBuf,
 }
 
-/// Why nothing was staged. The generation that was current still is.
+/// Why nothing was staged. The generation that was current still is, unless the error says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
+    /// The new generation is current.
+    #[error("generation {generation} is current, but not all is done that was asked for")]
+    After {
+        /// Its id.
+        generation: String,
+        /// What failed.
+        source: StagingError,
+    },
     /// Node or image.
     #[error(transparent)]
     Scan(#[from] ScanError),
@@ -55,6 +63,7 @@ pub enum StageError {
 impl Failure for StageError {
     fn fix(&self) -> Option<String> {
         match self {
+            StageError::After { source, .. } => source.fix(),
             StageError::Scan(error) => error.fix(),
             StageError::Output(error) => error.fix(),
             StageError::Staging(error) => error.fix(),
@@ -120,13 +129,18 @@ pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged
     });
     done.extend(selinux.and_then(|context| context.advice(&options.to)));
     done.extend(not_root());
+    let after = |source| StageError::After {
+        generation: generation.id.clone(),
+        source,
+    };
+    if let Some(file) = &options.label {
+        label::write(file, scan.findings.loads(), &generation).map_err(after)?;
+    }
     if let Some(keep) = options.keep {
-        for id in area.prune(keep, &generation.id, &options.proc)? {
+        let pruned = area.prune(keep, &generation.id, &options.proc);
+        for id in pruned.map_err(after)? {
             done.push(format!("generation {id} is removed"));
         }
-    }
-    if let Some(file) = &options.label {
-        label::write(file, scan.findings.loads(), &generation)?;
     }
     Ok(Staged {
         findings: scan.findings,

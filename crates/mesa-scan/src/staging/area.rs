@@ -20,6 +20,8 @@ const LOCK: &str = ".lock";
 /// What is not, or no longer, a generation begins with a dot.
 const NEW: &str = ".new";
 const OLD: &str = ".old";
+/// A generation that was damaged and that a container may still have mounted.
+const DAMAGED: &str = ".damaged-";
 
 /// The staging directory, which nobody else changes as long as this lives.
 pub struct Area {
@@ -68,7 +70,9 @@ impl Area {
     ) -> Result<bool, StagingError> {
         let place = self.generations.join(&generation.id);
         let there = generation.is_at(&place);
-        if !there {
+        if there {
+            generation.refresh(&place, context)?;
+        } else {
             let new = self.generations.join(NEW);
             let written = generation.write(&new, context, progress);
             if let Err(error) = written {
@@ -82,16 +86,26 @@ impl Area {
         Ok(!there || flipped)
     }
 
-    /// Renames `new` to `place`; a damaged generation that stands there is taken away in the same moment.
+    /// Renames `new` to `place`; a damaged generation that stands there is put aside in the same moment: containers that have it
+    /// mounted keep it.
     fn put(&self, new: &Path, place: &Path) -> Result<(), StagingError> {
-        let renamed = match place.exists() {
+        let is_damaged = place.exists();
+        let renamed = match is_damaged {
             true => rustix::fs::renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE)
                 .map_err(io::Error::from),
             false => fs::rename(new, place),
         };
         renamed.map_err(StagingError::io(place))?;
-        sync_directory(&self.generations)?;
-        self.remove_leftovers()
+        if is_damaged {
+            let mut number = 1;
+            let mut aside = self.generations.join(format!("{DAMAGED}{number}"));
+            while aside.exists() {
+                number += 1;
+                aside = self.generations.join(format!("{DAMAGED}{number}"));
+            }
+            fs::rename(new, &aside).map_err(StagingError::io(&aside))?;
+        }
+        sync_directory(&self.generations)
     }
 
     fn flip(&self, id: &str) -> Result<bool, StagingError> {
@@ -119,7 +133,8 @@ impl Area {
     ) -> Result<Vec<String>, StagingError> {
         let mut old: Vec<(SystemTime, String)> = Vec::new();
         for (name, path) in self.names(&self.generations)? {
-            if name != current && !name.starts_with('.') {
+            let is_ours = Generation::is_id(&name) || name.starts_with(DAMAGED);
+            if name != current && is_ours && path.is_dir() {
                 let metadata = fs::metadata(&path).map_err(StagingError::io(&path))?;
                 old.push((metadata.modified().map_err(StagingError::io(&path))?, name));
             }
@@ -142,9 +157,10 @@ impl Area {
         for directory in [&self.directory, &self.generations] {
             for (name, path) in self.names(directory)? {
                 if name == NEW || name == OLD {
-                    let removed = match path.is_symlink() {
-                        true => fs::remove_file(&path),
-                        false => fs::remove_dir_all(&path),
+                    let is_tree = path.is_dir() && !path.is_symlink();
+                    let removed = match is_tree {
+                        true => fs::remove_dir_all(&path),
+                        false => fs::remove_file(&path),
                     };
                     removed.map_err(StagingError::io(&path))?;
                 }
@@ -186,10 +202,11 @@ fn is_safe(directory: &Path) -> Result<(), StagingError> {
                 "chmod go-w it, or stage elsewhere",
             );
         }
-        if depth == 0 && metadata.uid() != us.as_raw() {
+        let is_ours = metadata.uid() == us.as_raw() || depth > 0 && metadata.uid() == 0;
+        if !is_ours {
             return problem(
                 "belongs to another user, who decides what containers load",
-                "chown it, or stage elsewhere",
+                "chown it, or stage in a directory of root's",
             );
         }
     }

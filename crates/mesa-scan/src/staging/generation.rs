@@ -15,7 +15,7 @@ use crate::gl::mesa_version::Finder;
 use crate::gl::{Item, Placed, Role};
 use crate::loader::{Arch, Program, glibc};
 use crate::text::hex;
-use crate::tree::{FileId, RealPath, Tree, TreeError};
+use crate::tree::{FileId, Kind, RealPath, Tree, TreeError};
 
 /// The file that says what a generation holds.
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -147,16 +147,51 @@ impl<'a> Generation<'a> {
         &self.manifest
     }
 
-    /// Whether `directory` holds this generation whole.
+    /// Whether a name is one of a generation.
+    pub(super) fn is_id(name: &str) -> bool {
+        name.len() == ID_LENGTH && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+
+    /// Whether `directory` holds this generation whole: its files are what it is, and not what the manifest says of them.
     pub(super) fn is_at(&self, directory: &Path) -> bool {
-        let manifest = fs::read(directory.join(MANIFEST));
-        if !manifest.is_ok_and(|there| there == self.manifest_text()) {
-            return false;
-        }
         let hidden = ProgressBar::hidden();
         self.manifest.files.iter().all(|file| {
             sum_of_file(&directory.join(&file.path), &hidden).is_ok_and(|sum| sum == file.sha256)
         })
+    }
+
+    /// Writes the manifest of a generation that is there already, where it says something else, and labels all of it anew.
+    /// No container has the manifest mounted.
+    pub(super) fn refresh(
+        &self,
+        directory: &Path,
+        context: Option<&Context>,
+    ) -> Result<(), StagingError> {
+        let manifest = directory.join(MANIFEST);
+        let there = fs::read(&manifest);
+        if !there.is_ok_and(|there| there == self.manifest_text()) {
+            let new = directory.join(".manifest");
+            // What an interrupted run left.
+            let _ = fs::remove_file(&new);
+            create(&new, 0o644)
+                .and_then(|mut file| {
+                    file.write_all(&self.manifest_text())?;
+                    file.sync_all()
+                })
+                .and_then(|()| fs::rename(&new, &manifest))
+                .map_err(StagingError::io(&manifest))?;
+            sync_directory(directory)?;
+        }
+        if let Some(context) = context {
+            context.apply(directory);
+            context.apply(&manifest);
+            for file in &self.manifest.files {
+                let path = directory.join(&file.path);
+                path.parent().inspect(|parent| context.apply(parent));
+                context.apply(&path);
+            }
+        }
+        Ok(())
     }
 
     /// Writes the generation into `directory`, which must not exist, so that it survives a loss of power.
@@ -250,6 +285,12 @@ impl Sums {
     ) -> Result<String, StagingError> {
         if let Some(known) = self.by_file.get(&item.id) {
             return Ok(known.clone());
+        }
+        let before = tree.node(&item.real_path)?;
+        let is_judged =
+            before.is_some_and(|node| node.id == item.id && node.kind == Kind::File(item.size));
+        if !is_judged {
+            return Err(StagingError::Changed(item.real_path.to_string()));
         }
         let is_driver = item.role == Role::Dri || item.name.starts_with("libgallium");
         let mut finder = (is_driver && self.mesa.is_none()).then(Finder::default);

@@ -7,6 +7,9 @@ use std::path::Path;
 
 use super::StagingError;
 
+/// What the kernel calls the first of all namespaces of processes.
+const HOST: &str = "pid:[4026531836]";
+
 /// The generations, by id, that any process of `proc` sees mounted.
 ///
 /// A container's mount shows, in the fourth field of its mountinfo, which directory of the file system it is (proc(5)).
@@ -14,6 +17,14 @@ use super::StagingError;
 /// # Errors
 /// Where that cannot be told for all processes: then nothing may be removed.
 pub(super) fn in_use(proc: &Path, ids: &[String]) -> Result<BTreeSet<String>, StagingError> {
+    if let Ok(namespace) = fs::read_link(proc.join("1/ns/pid"))
+        && namespace != Path::new(HOST)
+    {
+        let other = io::Error::other(
+            "it shows the processes of one container alone, and not those that have generations mounted",
+        );
+        return Err(StagingError::Proc(proc.display().to_string(), other));
+    }
     let mut used = BTreeSet::new();
     let mut processes = 0;
     for entry in fs::read_dir(proc).map_err(StagingError::io(proc))? {

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mesa_scan::loader::Arch;
+use rstest::rstest;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -365,6 +366,153 @@ fn old_generations_go_unless_they_are_kept_or_mounted() {
         &["--keep", "0", "--proc", empty.path().to_str().unwrap()],
         "no process there",
     );
+}
+
+/// A proc file system, and what process 77 has mounted.
+fn proc_with(mounted: &str) -> Root {
+    let proc = Root::new();
+    let line = |root: &str| format!("36 35 98:0 {root} /usr/lib ro - ext4 /dev/sda ro\n");
+    proc.file("/1/mountinfo", line("/"));
+    proc.file("/77/mountinfo", line(mounted));
+    proc
+}
+
+/// Its own processes are all that a container sees, and the generations that others have mounted are not among theirs.
+#[rstest]
+#[case("pid:[4026531836]", true)]
+#[case("pid:[4026532201]", false)]
+fn nothing_is_removed_by_the_processes_of_a_container_alone(
+    #[case] namespace: &str,
+    #[case] is_host: bool,
+) {
+    let stage = Stage::new();
+    stage.run_well(&[]);
+    stage.update("<driconf>new</driconf>");
+    let proc = proc_with("/");
+    proc.link("/1/ns/pid", namespace);
+    let arguments = ["--keep", "0", "--proc", proc.path().to_str().unwrap()];
+    match is_host {
+        true => drop(stage.run_well(&arguments)),
+        false => stage.fails(&arguments, "hostPID"),
+    }
+    let left = if is_host { 1 } else { 2 };
+    assert_eq!(generations(&stage.to()).len(), left);
+}
+
+/// Another version of mesa-scan writes another manifest; the files stay the very same.
+#[test]
+fn a_generation_is_its_files_and_not_its_manifest() {
+    let stage = Stage::new();
+    stage.run_well(&[]);
+    let generation = stage
+        .to()
+        .join("generations")
+        .join(stage.current().unwrap());
+    let library = generation.join("lib/libEGL.so.1");
+    let before = fs::metadata(&library).unwrap().ino();
+    fs::write(generation.join("manifest.json"), "{}\n").unwrap();
+    let output = stage.run_well(&[]);
+    assert!(
+        said(&output).contains("is current already"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(fs::metadata(&library).unwrap().ino(), before);
+    assert_whole(&generation);
+}
+
+#[test]
+fn a_damaged_generation_is_put_aside_for_the_containers_that_have_it() {
+    let stage = Stage::new();
+    stage.run_well(&[]);
+    let all = stage.to().join("generations");
+    let library = |generation: &str| all.join(generation).join("lib/libEGL.so.1");
+    let id = stage.current().unwrap();
+    fs::write(library(&id), "damaged").unwrap();
+    let before = fs::metadata(library(&id)).unwrap().ino();
+    stage.run_well(&[]);
+    assert_eq!(stage.current().unwrap(), id);
+    assert_whole(&all.join(&id));
+    assert_eq!(fs::metadata(library(".damaged-1")).unwrap().ino(), before);
+
+    let keep = |proc: &Root| {
+        let arguments = ["--keep", "0", "--proc", proc.path().to_str().unwrap()];
+        stage.run_well(&arguments);
+        library(".damaged-1").exists()
+    };
+    assert!(keep(&proc_with("/x/generations/.damaged-1/lib")));
+    assert!(!keep(&proc_with("/")));
+}
+
+#[test]
+fn what_is_no_generation_is_left_alone() {
+    let stage = Stage::new();
+    stage.run_well(&[]);
+    let all = stage.to().join("generations");
+    fs::write(all.join("notes"), "of somebody").unwrap();
+    fs::create_dir(all.join("backup")).unwrap();
+    fs::write(all.join(".old"), "a file").unwrap();
+    stage.update("<driconf>new</driconf>");
+    let proc = proc_with("/");
+    stage.run_well(&["--keep", "0", "--proc", proc.path().to_str().unwrap()]);
+    let mut left: Vec<_> = fs::read_dir(&all)
+        .unwrap()
+        .map(|it| it.unwrap().file_name())
+        .collect();
+    left.sort();
+    let mut expected: [std::ffi::OsString; 3] = [
+        "backup".into(),
+        "notes".into(),
+        stage.current().unwrap().into(),
+    ];
+    expected.sort();
+    assert_eq!(left, expected);
+}
+
+#[test]
+fn what_fails_after_the_flip_says_that_the_generation_is_current() {
+    let stage = Stage::new();
+    let nfd = stage.area.at("/nfd");
+    let arguments = [
+        "--keep",
+        "1",
+        "--proc",
+        "/nowhere",
+        "--nfd",
+        nfd.to_str().unwrap(),
+    ];
+    stage.fails(&arguments, "is current, but not all is done");
+    assert!(stage.current().is_some());
+    assert!(
+        fs::read_to_string(&nfd)
+            .unwrap()
+            .starts_with("mesa-injector.ready=true\n")
+    );
+}
+
+/// Who owns a directory above can put another in its place.
+#[test]
+fn a_directory_below_another_users_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        crate::debian::skip("only root can give a directory to another user");
+        return;
+    }
+    let stage = Stage::new();
+    let chown = |user: &str| {
+        let mut chown = Command::new("chown");
+        assert!(
+            chown
+                .arg(user)
+                .arg(stage.area.path())
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    chown("1000");
+    stage.fails(&[], "belongs to another user");
+    chown("0");
+    stage.run_well(&[]);
 }
 
 #[test]
