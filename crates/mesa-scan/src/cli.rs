@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -268,6 +269,9 @@ pub struct StageArgs {
     /// Write labels for Node Feature Discovery to this file (of its features.d)
     #[arg(long, value_name = "FILE")]
     pub nfd: Option<PathBuf>,
+    /// How long the labels hold unless they are written anew, as 1day or 12h; for ever without
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, requires = "nfd")]
+    pub label_expiry: Option<Duration>,
     /// Stage even what will not load
     #[arg(long)]
     pub force: bool,
@@ -601,18 +605,18 @@ fn run_image(args: &ImageArgs) -> Result<bool, Error> {
 }
 
 fn run_stage(args: &StageArgs) -> Result<Findings, Error> {
-    let sources = args.sources.open()?;
     let options = stage::Options {
         to: args.to.clone(),
         node_path: args.node_path.clone(),
         program: args.hook.program(),
         keep: args.keep,
         label: args.nfd.clone(),
+        expiry: args.label_expiry,
         force: args.force,
         selinux: args.selinux,
         proc: args.proc.clone(),
     };
-    let staged = stage::stage(&sources, &args.sources.node.root, &options)?;
+    let staged = stage::stage(|| args.sources.open(), &args.sources.node.root, &options)?;
     match args.output {
         StageOutput::Json => console::print(output::stage(&staged)?)?,
         StageOutput::Settings => {

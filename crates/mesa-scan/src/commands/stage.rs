@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use manifests::console::Failure;
 use mesa_injector::hook::PROGRAM;
 
 use super::progress;
 use super::scan::{self, ScanError};
-use super::sources::Sources;
+use super::sources::{SourceError, Sources};
+use crate::container::{self, Findings};
 use crate::gl::{Layout, Role, directory_of};
 use crate::loader::{Program, ProgramError};
 use crate::output::{self, OutputError, Scan, Staged};
-use crate::staging::{self, Addition, Area, Context, Generation, Selinux, StagingError, label};
+use crate::staging::label::{self, Label};
+use crate::staging::{self, Addition, Area, Context, Generation, Selinux, StagingError};
+use crate::tree::{Directory, base_name};
 
 /// What to stage where.
 #[derive(Debug, Clone)]
@@ -27,6 +31,8 @@ pub struct Options {
     pub keep: Option<usize>,
     /// Where labels for Node Feature Discovery go.
     pub label: Option<PathBuf>,
+    /// How long they hold; for ever without.
+    pub expiry: Option<Duration>,
     /// Whether even what will not load is staged.
     pub force: bool,
     /// Whether the files are labelled for SELinux.
@@ -72,11 +78,35 @@ impl Failure for StageError {
     }
 }
 
-/// Stages GL's files of a node for an image. `root` is the node's root as it was given.
+/// Stages GL's files of a node for an image, which `open` opens. `root` is the node's root as it was given.
 ///
 /// # Errors
 /// Where something cannot be read or written. The generation that was current then still is.
-pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged, StageError> {
+pub fn stage(
+    open: impl FnOnce() -> Result<Sources, SourceError>,
+    root: &Path,
+    options: &Options,
+) -> Result<Staged, StageError> {
+    let sources = open().map_err(|error| StageError::from(ScanError::from(error)));
+    let staged = sources.and_then(|sources| try_stage(&sources, root, options));
+    // Whether what is current loads is not known then; what goes on elsewhere withdraws nothing.
+    let is_failure = match &staged {
+        Ok(_) | Err(StageError::After { .. } | StageError::Staging(StagingError::Locked(_))) => {
+            false
+        }
+        Err(_) => true,
+    };
+    if let Some(file) = options
+        .label
+        .as_ref()
+        .filter(|file| is_failure && file.exists())
+    {
+        label::write_not_ready(file)?;
+    }
+    staged
+}
+
+fn try_stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged, StageError> {
     let node_path = match &options.node_path {
         Some(path) => path.trim_end_matches('/').to_owned(),
         None => on_node(&options.to, root)?,
@@ -87,10 +117,10 @@ pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged
         &format!("{node_path}/{}", staging::CURRENT),
     )?;
     if !scan.findings.loads() && !options.force {
-        return refuse(options, scan);
+        return refuse(sources, options, scan);
     }
     let selector = match options.label {
-        Some(_) => label::selector(),
+        Some(_) => label::selector(&scan.layout()),
         None => BTreeMap::new(),
     };
     let node = sources.node().map_err(ScanError::from)?;
@@ -134,7 +164,12 @@ pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged
         source,
     };
     if let Some(file) = &options.label {
-        label::write(file, scan.findings.loads(), &generation).map_err(after)?;
+        let label = Label {
+            ready: scan.findings.loads(),
+            layout: scan.layout(),
+            expiry: options.expiry,
+        };
+        label::write(file, &label, &generation).map_err(after)?;
     }
     if let Some(keep) = options.keep {
         let pruned = area.prune(keep, &generation.id, &options.proc);
@@ -151,10 +186,10 @@ pub fn stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged
 }
 
 /// Nothing is staged that will not load: what is current may.
-fn refuse(options: &Options, scan: Scan) -> Result<Staged, StageError> {
+fn refuse(sources: &Sources, options: &Options, scan: Scan) -> Result<Staged, StageError> {
     let mut done = vec!["nothing is staged: it would not load".to_owned()];
     if let Some(file) = &options.label
-        && !options.to.join(staging::CURRENT).exists()
+        && !current_loads(sources, options, &scan)?
     {
         label::write_not_ready(file)?;
         done.push(format!(
@@ -168,6 +203,27 @@ fn refuse(options: &Options, scan: Scan) -> Result<Staged, StageError> {
         settings: String::new(),
         done,
     })
+}
+
+/// Whether the generation that is current loads in the image, although what would be staged now does not.
+fn current_loads(sources: &Sources, options: &Options, scan: &Scan) -> Result<bool, StageError> {
+    let current = options.to.join(staging::CURRENT);
+    let node = sources.node().map_err(ScanError::from)?;
+    let image = sources.image().map_err(ScanError::from)?;
+    let (Some(image), true) = (image, current.is_dir()) else {
+        return Ok(false);
+    };
+    let tree = Directory::open(&current).map_err(ScanError::from)?;
+    let mounts = scan.plan.mounts.iter().map(|mount| container::Mount {
+        tree: &tree,
+        path: format!("/{}", base_name(&mount.path)),
+        kind: mount.kind,
+        mount_path: mount.mount_path.clone(),
+    });
+    let modules = scan.plan.module_directory();
+    let found = container::judge(&node, &image, mounts.collect(), modules);
+    let found: Findings = found.map_err(ScanError::from)?.into_iter().collect();
+    Ok(found.loads())
 }
 
 /// What a directory is called on the node: below its root without the root.

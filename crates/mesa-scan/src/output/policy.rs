@@ -6,6 +6,8 @@ use manifests::{Mode, Policy};
 
 use super::settings::labels;
 use super::{ImageVolume, Imaged, Made, OutputError, Scan};
+use crate::gl::Layout;
+use crate::staging::label;
 
 /// A ClusterAdmissionPolicy with the settings for a scan.
 ///
@@ -14,7 +16,18 @@ use super::{ImageVolume, Imaged, Made, OutputError, Scan};
 pub fn policy(scan: &Scan, module: &str) -> Result<String, OutputError> {
     let mut comments = vec!["Add the namespaces of your VMs to the namespaceSelector.".to_owned()];
     comments.extend(said(scan));
-    let settings = super::settings(&scan.plan, &BTreeMap::new())?;
+    let selector = match scan.plan.layout {
+        Layout::Staged => {
+            comments.push(
+                "The nodes' labels are those that `mesa-scan stage` writes for Node Feature Discovery; without them take \
+                 nodeSelector out."
+                    .to_owned(),
+            );
+            label::selector(&scan.layout())
+        }
+        Layout::Files | Layout::Flat => BTreeMap::new(),
+    };
+    let settings = super::settings(&scan.plan, &selector)?;
     let mut policy = Policy::new(module, serde_json::from_str(&settings)?);
     // The default, but whoever wants to try the policy sees where to write monitor.
     policy.spec.mode = Some(Mode::Protect);

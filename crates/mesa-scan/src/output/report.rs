@@ -3,8 +3,11 @@
 use crate::container::Findings;
 use crate::gl::{GlFiles, Plan};
 use crate::loader::{Arch, Loader, glibc};
+use sha2::{Digest, Sha256};
+
 use crate::oci::Reference;
-use crate::tree::RealPath;
+use crate::text::hex;
+use crate::tree::{RealPath, base_name};
 
 /// A node's or an image's C library.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -43,6 +46,21 @@ pub struct Scan {
     pub plan: Plan,
     /// Whether GL will load, and what else there is to know.
     pub findings: Findings,
+}
+
+impl Scan {
+    /// What a node must have for these mounts, in twelve hexadecimal digits: the directories and where they go, which follow
+    /// from the node's Mesa and the image's layout, and the build of the image's QEMU.
+    #[must_use]
+    pub fn layout(&self) -> String {
+        let mut hash = Sha256::new();
+        for mount in &self.plan.mounts {
+            hash.update(format!("{} {}\n", base_name(&mount.path), mount.mount_path));
+        }
+        let qemu = self.files.qemu.as_ref().and_then(|qemu| qemu.build());
+        hash.update(qemu.map_or("", |build| &build.stamp));
+        hex(&hash.finalize()).chars().take(12).collect()
+    }
 }
 
 /// What `image` found and made for one launcher.

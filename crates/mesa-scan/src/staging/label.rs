@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use super::{Generation, StagingError};
@@ -11,20 +12,39 @@ use super::{Generation, StagingError};
 /// What Node Feature Discovery puts before the names in a feature file.
 const DOMAIN: &str = "feature.node.kubernetes.io";
 const READY: &str = "mesa-injector.ready";
+const LAYOUT: &str = "mesa-injector.layout";
 
-/// The selector of nodes that are ready.
+/// The selector of nodes that are ready for the mounts of a layout: other nodes have others.
 #[must_use]
-pub fn selector() -> BTreeMap<String, String> {
-    BTreeMap::from([(format!("{DOMAIN}/{READY}"), "true".to_owned())])
+pub fn selector(layout: &str) -> BTreeMap<String, String> {
+    [(READY, "true"), (LAYOUT, layout)]
+        .map(|(name, value)| (format!("{DOMAIN}/{name}"), value.to_owned()))
+        .into()
+}
+
+/// What is said of a generation.
+#[derive(Debug, Clone)]
+pub struct Label {
+    /// Whether GL loads with it.
+    pub ready: bool,
+    /// What its mounts are.
+    pub layout: String,
+    /// How long that holds; for ever without.
+    pub expiry: Option<Duration>,
 }
 
 /// Writes what is staged.
 ///
 /// # Errors
 /// Where the file cannot be written.
-pub fn write(file: &Path, ready: bool, generation: &Generation<'_>) -> Result<(), StagingError> {
+pub fn write(file: &Path, label: &Label, generation: &Generation<'_>) -> Result<(), StagingError> {
     let manifest = generation.manifest();
-    let mut text = format!("{READY}={ready}\n");
+    let mut text = String::new();
+    if let Some(expiry) = label.expiry {
+        let until = humantime::format_rfc3339_seconds(SystemTime::now() + expiry);
+        text += &format!("# +expiry-time={until}\n");
+    }
+    text += &format!("{READY}={}\n{LAYOUT}={}\n", label.ready, label.layout);
     if let Some(version) = &manifest.mesa {
         text += &format!("mesa-injector.mesa={}\n", label_value(version));
     }
@@ -34,7 +54,7 @@ pub fn write(file: &Path, ready: bool, generation: &Generation<'_>) -> Result<()
     replace(file, &text).map_err(StagingError::io(file))
 }
 
-/// Writes that nothing is staged.
+/// Writes that the node is not ready.
 ///
 /// # Errors
 /// Where the file cannot be written.

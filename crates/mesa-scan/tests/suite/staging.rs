@@ -15,6 +15,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::debian;
+use crate::elf::library as library_of;
 use crate::fixture::{Root, image, node};
 
 /// A node, an image, and a directory to stage to.
@@ -557,20 +558,126 @@ fn the_labels_say_what_is_staged() {
     let nfd = stage.area.at("/features.d/mesa");
     fs::create_dir(nfd.parent().unwrap()).unwrap();
     let output = stage.run_well(&["--nfd", nfd.to_str().unwrap()]);
+    let settings: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let selector = |name: &str| {
+        let label = format!("feature.node.kubernetes.io/mesa-injector.{name}");
+        settings["nodeSelector"][label].as_str().unwrap().to_owned()
+    };
+    assert_eq!(selector("ready"), "true");
+    let layout = selector("layout");
+    assert_eq!(layout.len(), 12);
     assert_eq!(
         fs::read_to_string(&nfd).unwrap(),
-        "mesa-injector.ready=true\nmesa-injector.mesa=24.0.1_weird_1\nmesa-injector.glibc=2.34\n"
+        format!(
+            "mesa-injector.ready=true\nmesa-injector.layout={layout}\nmesa-injector.mesa=24.0.1_weird_1\nmesa-injector.glibc=2.34\n"
+        )
     );
     assert_eq!(
         fs::metadata(&nfd).unwrap().permissions().mode() & 0o777,
         0o644
     );
     assert_eq!(fs::read_dir(nfd.parent().unwrap()).unwrap().count(), 1);
-    let settings: Value = serde_json::from_slice(&output.stdout).unwrap();
+}
+
+/// A node with another Mesa, or a launcher with other places, has other mounts.
+#[test]
+fn the_layout_tells_nodes_apart_that_have_other_mounts() {
+    let layout = |stage: &Stage| {
+        let nfd = stage.area.at("/nfd");
+        stage.run_well(&["--nfd", nfd.to_str().unwrap()]);
+        let text = fs::read_to_string(nfd).unwrap();
+        let (_, rest) = text.split_once("layout=").unwrap();
+        rest.lines().next().unwrap().to_owned()
+    };
+    let stage = Stage::new();
+    let first = layout(&stage);
+    assert_eq!(layout(&Stage::new()), first);
+    stage.update("<driconf>an update changes no layout</driconf>");
+    assert_eq!(layout(&stage), first);
+    let older = Stage::new();
+    fs::remove_dir_all(older.node.at("/usr/lib/x86_64-linux-gnu/gbm")).unwrap();
+    assert_ne!(layout(&older), first);
+    let other = Stage {
+        image: image(Arch::X86_64, false, 36),
+        ..Stage::new()
+    };
+    assert_ne!(layout(&other), first);
+    // The policy for all nodes selects the same.
+    let mut scan = Command::new(env!("CARGO_BIN_EXE_mesa-scan"));
+    scan.arg("scan")
+        .arg("--root")
+        .arg(stage.node.path())
+        .arg("--image")
+        .arg(stage.image.path());
+    let output = scan
+        .args(["--layout", "staged", "-o", "policy"])
+        .output()
+        .unwrap();
+    let policy: Value = serde_norway::from_slice(&output.stdout).unwrap();
+    let selector = &policy["spec"]["settings"]["nodeSelector"];
     assert_eq!(
-        settings["nodeSelector"]["feature.node.kubernetes.io/mesa-injector.ready"],
-        "true"
+        selector["feature.node.kubernetes.io/mesa-injector.layout"],
+        first
     );
+}
+
+#[test]
+fn a_label_can_expire() {
+    let stage = Stage::new();
+    let nfd = stage.area.at("/nfd");
+    stage.run_well(&["--nfd", nfd.to_str().unwrap(), "--label-expiry", "1day"]);
+    let text = fs::read_to_string(&nfd).unwrap();
+    let (first, rest) = text.split_once('\n').unwrap();
+    let until = first.strip_prefix("# +expiry-time=").unwrap();
+    assert!(
+        until.ends_with('Z') && until.len() == "2026-11-28T00:00:00Z".len(),
+        "{until}"
+    );
+    assert!(rest.starts_with("mesa-injector.ready=true\n"), "{rest}");
+    stage.fails(&["--label-expiry", "1day"], "--nfd");
+    stage.fails(
+        &["--nfd", nfd.to_str().unwrap(), "--label-expiry", "soon"],
+        "soon",
+    );
+}
+
+/// An update of the node that does not load: as long as the old generation does, the node is ready; with an image in which it does
+/// not, or where nothing can be told, it is not.
+#[test]
+fn the_label_is_withdrawn_when_the_current_generation_does_not_load() {
+    let stage = Stage::new();
+    let nfd = stage.area.at("/nfd");
+    let arguments = ["--nfd", nfd.to_str().unwrap()];
+    stage.run_well(&arguments);
+    let is_ready = || fs::read_to_string(&nfd).unwrap().contains("ready=true\n");
+    let library = "/usr/lib/x86_64-linux-gnu/libdrm.so.2";
+    let newer = library_of("libdrm.so.2").requires("libc.so.6", "GLIBC_2.99");
+    stage.node.library(library, &newer);
+    assert_eq!(stage.run(&arguments).status.code(), Some(1));
+    assert!(is_ready());
+    let old = image(Arch::X86_64, true, 33);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mesa-scan"));
+    command
+        .arg("stage")
+        .arg("--root")
+        .arg(stage.node.path())
+        .arg("--image")
+        .arg(old.path());
+    let output = command
+        .arg("--to")
+        .arg(stage.to())
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!is_ready());
+
+    stage.node.library(library, &library_of("libdrm.so.2"));
+    stage.run_well(&arguments);
+    assert!(is_ready());
+    stage.node.file("/etc/ld.so.conf", "include ld.so.conf\n");
+    assert_eq!(stage.run(&arguments).status.code(), Some(2));
+    assert!(!is_ready());
 }
 
 #[test]
