@@ -33,6 +33,8 @@ pub struct FileId {
     pub device: u64,
     /// The inode, or the place in the layer.
     pub inode: u64,
+    /// When it last changed, in seconds and nanoseconds; in an archive nothing does.
+    pub changed: (i64, i64),
 }
 
 /// What stands at a path.
@@ -68,6 +70,7 @@ impl Node {
             id: FileId {
                 device: u64::MAX,
                 inode: 0,
+                changed: (0, 0),
             },
         }
     }

@@ -61,6 +61,7 @@ impl Tree for Directory {
             id: FileId {
                 device: metadata.dev(),
                 inode: metadata.ino(),
+                changed: (metadata.mtime(), metadata.mtime_nsec()),
             },
         }))
     }

@@ -8,7 +8,11 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
+use mesa_scan::commands::scan::scan;
+use mesa_scan::gl::Layout;
 use mesa_scan::loader::Arch;
+use mesa_scan::staging::{Generation, StagingError};
 use rstest::rstest;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
@@ -16,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::debian;
 use crate::elf::library as library_of;
-use crate::fixture::{Root, image, node};
+use crate::fixture::{Root, image, node, sources};
 
 /// A node, an image, and a directory to stage to.
 struct Stage {
@@ -680,6 +684,43 @@ fn the_label_is_withdrawn_when_the_current_generation_does_not_load() {
     assert!(!is_ready());
 }
 
+/// A package manager writes a new file of the same name; an editor may write into the old one.
+#[rstest]
+#[case::another_file_of_the_name(true)]
+#[case::other_bytes_of_the_size(false)]
+fn what_changes_after_it_was_judged_is_not_staged(#[case] is_another_file: bool) {
+    let stage = Stage::new();
+    let driconf = "/usr/share/drirc.d/00-mesa-defaults.conf";
+    let sources = sources(stage.node.path(), stage.image.path()).unwrap();
+    let scan = scan(&sources, Layout::Staged, "/mesa/current").unwrap();
+    let node = sources.node().unwrap();
+    let read = || {
+        Generation::read(
+            node.tree(),
+            &scan.plan.files,
+            None,
+            (Arch::X86_64, None),
+            &ProgressBar::hidden(),
+        )
+    };
+    let id = read().unwrap().id;
+    assert_eq!(read().unwrap().id, id);
+
+    let file = stage.node.at(driconf);
+    let other = fs::read_to_string(&file).unwrap().to_uppercase();
+    if is_another_file {
+        fs::write(stage.node.at("/new"), other).unwrap();
+        fs::rename(stage.node.at("/new"), &file).unwrap();
+    } else {
+        fs::write(&file, other).unwrap();
+    }
+    let error = read().err().expect("it is read all the same");
+    assert!(
+        matches!(&error, StagingError::Changed(path) if path == driconf),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_directory_that_others_may_write_to_is_refused() {
     let stage = Stage::new();
@@ -731,7 +772,10 @@ fn an_unreadable_file_leaves_the_old_generation_in_use() {
 #[test]
 fn the_selinux_label_is_set_or_the_command_is_said() {
     let stage = Stage::new();
+    // A generation that is current already is labelled too.
+    stage.run_well(&["--selinux", "never"]);
     let output = stage.run_well(&["--selinux", "always"]);
+    assert!(said(&output).contains("is current already"));
     let library = stage.to().join("current/lib/libEGL.so.1");
     let mut label = [0; 128];
     match rustix::fs::lgetxattr(&library, "security.selinux", &mut label[..]) {

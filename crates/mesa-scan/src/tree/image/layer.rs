@@ -196,6 +196,7 @@ impl LayerReader<'_> {
             id: FileId {
                 device: self.index as u64,
                 inode: member.raw_header_position(),
+                changed: (0, 0),
             },
             kind,
         };
