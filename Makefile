@@ -41,7 +41,7 @@ fmt:
 	cargo fmt --all
 
 # All tests are built at once, and with the lints, see hack/lint-cargo: nothing is compiled twice.
-TESTS := hack/lint-cargo test --workspace --exclude engine-tests --locked
+TESTS := hack/lint-cargo test --workspace --exclude engine-tests --exclude cluster-tests --locked
 
 .PHONY: lint
 lint: policy.wasm
@@ -67,6 +67,12 @@ e2e-tests: policy.wasm tools
 .PHONY: e2e-display
 e2e-display: policy.wasm mesa-node tools
 	@hack/with-tools cc,python3,setcap $(TESTS) --test display
+
+# In the real API server, policy server and kubelet, whose programs are in the directory HOSTS. As root.
+.PHONY: e2e-cluster
+e2e-cluster: policy.wasm mesa-node tools
+	@[ -n "$(HOSTS)" ] || { echo "name the directory of the programs: make e2e-cluster HOSTS=DIR" >&2; exit 2; }
+	@HOSTS="$(abspath $(HOSTS))" hack/with-tools setcap,ip hack/lint-cargo test --locked -p cluster-tests --test cluster
 
 # mesa-preview and mesa-scan as the tests above have built them.
 .PHONY: tools

@@ -96,7 +96,7 @@ pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     Err(text + &String::from_utf8_lossy(&output.stderr))
 }
 
-fn unpack(suite: &str, name: &str, packages: &[&str]) -> PathBuf {
+pub(crate) fn unpack(suite: &str, name: &str, packages: &[&str]) -> PathBuf {
     let root = target()
         .join("debian-roots")
         .join(format!("{name}-{suite}"));
@@ -208,7 +208,7 @@ pub(crate) struct Copy(PathBuf);
 impl Copy {
     /// Roots in one, whose files are hard links: what a test adds or removes is gone with it. What several have, such as the
     /// C library, is the first one's.
-    fn of(roots: &[PathBuf]) -> Self {
+    pub(crate) fn of(roots: &[PathBuf]) -> Self {
         let copy = Copy::empty();
         for root in roots {
             let mut link = Command::new("cp");
