@@ -19,6 +19,8 @@ struct Insertion {
     /// How many bytes it stands for: those of a value that it takes the place of, or none.
     replaces: usize,
     text: String,
+    /// The list or object that it makes, which then ends with its bracket: what else is for that goes before the bracket.
+    makes: Option<&'static str>,
 }
 
 /// A list or an object, by its brackets.
@@ -68,7 +70,7 @@ impl<'a> Edit<'a> {
         };
         let present = metadata.get(key::ANNOTATIONS);
         match present.and_then(|annotations| annotations.member(name)) {
-            Some(present) => self.insert(present.start, present.text.len(), quoted(value)),
+            Some(present) => self.insert(present.start, present.text.len(), quoted(value), None),
             None => {
                 let annotation = member(name, &quoted(value));
                 self.extend(metadata, key::ANNOTATIONS, Kind::Object, &[annotation]);
@@ -101,7 +103,7 @@ impl<'a> Edit<'a> {
     }
 
     /// Appends words, given as JSON, to the `command` or the `args` of a container.
-    pub fn add_words(&mut self, container: &Container<'_>, list: &str, words: &[String]) {
+    pub fn add_words(&mut self, container: &Container<'_>, list: &'static str, words: &[String]) {
         self.extend(container.node(), list, Kind::List, words);
     }
 
@@ -133,45 +135,63 @@ impl<'a> Edit<'a> {
         }
     }
 
-    fn extend_spec(&mut self, key: &str, kind: Kind, items: &[String]) {
+    fn extend_spec(&mut self, key: &'static str, kind: Kind, items: &[String]) {
         if let Some(spec) = self.pod.node().get(key::SPEC) {
             self.extend(spec, key, kind, items);
         }
     }
 
     /// Appends items to the list or object `key` of `parent`, which need not be there.
-    fn extend(&mut self, parent: &Node<'_>, key: &str, kind: Kind, items: &[String]) {
+    fn extend(&mut self, parent: &Node<'_>, key: &'static str, kind: Kind, items: &[String]) {
         if items.is_empty() {
             return;
         }
         let items = items.join(",");
-        match parent.member(key) {
-            Some(null) if null.is_null() => {
-                self.insert(null.start, null.text.len(), kind.of(&items));
-            }
-            Some(present) => self.append(present, &items),
-            None => self.append(parent, &member(key, &kind.of(&items))),
+        let present = parent.member(key);
+        if let Some(present) = present.filter(|present| !present.is_null()) {
+            return self.append(present, &items, None);
+        }
+        let at = self.place(present.map_or_else(|| inner_end(parent), |null| null.start));
+        let made = |it: &&mut Insertion| it.at == at && it.makes == Some(key);
+        if let Some(made) = self.insertions.iter_mut().find(made) {
+            let bracket = made.text.pop();
+            made.text.push(',');
+            made.text.push_str(&items);
+            made.text.extend(bracket);
+            return;
+        }
+        let list = kind.of(&items);
+        match present {
+            Some(null) => self.insert(null.start, null.text.len(), list, Some(key)),
+            None => self.append(parent, &member(key, &list), Some(key)),
         }
     }
 
     /// Inserts items behind the last one of a list or object.
-    fn append(&mut self, node: &Node<'_>, items: &str) {
-        let at = node.end().saturating_sub(1);
-        let first = node.is_empty()
-            && !self
-                .insertions
-                .iter()
-                .any(|insertion| insertion.at == at - self.pod.node().start);
+    fn append(&mut self, node: &Node<'_>, items: &str, makes: Option<&'static str>) {
+        let at = inner_end(node);
+        let place = self.place(at);
+        let first = node.is_empty() && !self.insertions.iter().any(|it| it.at == place);
         let comma = if first { "" } else { "," };
-        self.insert(at, 0, format!("{comma}{items}"));
+        self.insert(at, 0, format!("{comma}{items}"), makes);
     }
 
-    fn insert(&mut self, at: usize, replaces: usize, text: String) {
-        let at = at.saturating_sub(self.pod.node().start);
+    fn insert(&mut self, at: usize, replaces: usize, text: String, makes: Option<&'static str>) {
+        let at = self.place(at);
         // In the order of the text, and what comes to one place in the order of coming.
         let index = self.insertions.partition_point(|earlier| earlier.at <= at);
-        let insertion = Insertion { at, replaces, text };
+        let insertion = Insertion {
+            at,
+            replaces,
+            text,
+            makes,
+        };
         self.insertions.insert(index, insertion);
+    }
+
+    /// An offset in the pod's own text.
+    fn place(&self, at: usize) -> usize {
+        at.saturating_sub(self.pod.node().start)
     }
 
     /// The length of the extended pod, in bytes.
@@ -193,4 +213,9 @@ impl<'a> Edit<'a> {
         }
         out.push_str(original.get(copied..).unwrap_or_default());
     }
+}
+
+/// Where a list or an object ends inside its brackets.
+fn inner_end(node: &Node<'_>) -> usize {
+    node.end().saturating_sub(1)
 }

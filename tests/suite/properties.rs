@@ -206,7 +206,7 @@ fn settings() -> BoxedStrategy<Value> {
                 "mounts": [{"subPath": "a", "mountPath": "/opt/c"}, {"mountPath": "/opt/d"}],
             })
         });
-    some_of(vec![
+    let settings = some_of(vec![
         (
             "hostPaths",
             list(
@@ -259,11 +259,19 @@ fn settings() -> BoxedStrategy<Value> {
         ),
         ("onConflict", word(&["skip", "reject"])),
         ("annotate", any::<bool>().prop_map(Value::from).boxed()),
-    ])
-    .prop_filter("the settings are valid", |settings| {
-        Settings::from_json(&settings.to_string()).is_ok()
-    })
-    .boxed()
+    ]);
+    (settings, any::<bool>())
+        .prop_map(|(mut settings, has_display)| {
+            let volume = settings.pointer("/images/0/name").cloned();
+            if let (Some(volume), true) = (volume, has_display) {
+                settings["display"] = json!({"volume": volume});
+            }
+            settings
+        })
+        .prop_filter("the settings are valid", |settings| {
+            Settings::from_json(&settings.to_string()).is_ok()
+        })
+        .boxed()
 }
 
 fn path(mount: &Value) -> CleanPath<'_> {
