@@ -124,7 +124,7 @@ pub enum LeftAlone {
     Graphics(usize),
 }
 
-/// Why a domain cannot be given a display. It reaches the condition of the VMI: a person reads it.
+/// Why a domain is not given a display. It reaches the condition of the VMI: a person reads it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DomainError {
     /// No domain.
@@ -158,6 +158,13 @@ pub enum DomainError {
     /// Another document.
     #[error("this is no libvirt domain: its outermost element is {0}")]
     Root(String),
+    /// QEMU ends when it is to show such a console over VNC, whatever its render node is.
+    #[error(
+        "the VM has no video device, so VNC would show the console of its vGPU first, and there QEMU ends: give the VM a \
+         video device, as KubeVirt does by default, or turn the display of the vGPU off (virtualGPUOptions.display.enabled: \
+         false); a vGPU whose display needs no OpenGL needs no mesa-injector"
+    )]
+    FirstConsole,
     /// None, or several.
     #[error("the domain has {0} elements <devices>, and must have one")]
     Devices(usize),
@@ -185,6 +192,9 @@ pub fn with_display(xml: &[u8], wanted: &Wanted) -> Result<Outcome, DomainError>
     }
     if let Some(own) = document.own_display {
         return Ok(Outcome::Unchanged(Reason::OwnDisplay(own)));
+    }
+    if document.shows_it_first {
+        return Err(DomainError::FirstConsole);
     }
     let mut plan = Plan::default();
     plan.graphics(&document, wanted);

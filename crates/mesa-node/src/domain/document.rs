@@ -27,6 +27,8 @@ pub(super) struct Document {
     pub(super) devices: Element,
     /// Whether a device shows a display of its own.
     pub(super) needs_display: bool,
+    /// Whether such a device has the first console, and VNC shows it.
+    pub(super) shows_it_first: bool,
     /// The GL displays without a window.
     pub(super) displays: Vec<Graphics>,
     /// The GL display that somebody else has chosen.
@@ -90,6 +92,8 @@ enum Kind {
     Domain,
     Devices,
     HostDevice,
+    Video,
+    Model,
     Graphics,
     Gl,
     Section,
@@ -123,6 +127,8 @@ impl Kind {
             (Some(Kind::Domain), Space::None, "devices") => Kind::Devices,
             (Some(Kind::Domain), Space::Qemu, "commandline") => Kind::Section,
             (Some(Kind::Devices), Space::None, "hostdev") => Kind::HostDevice,
+            (Some(Kind::Devices), Space::None, "video") => Kind::Video,
+            (Some(Kind::Video), Space::None, "model") => Kind::Model,
             (Some(Kind::Devices), Space::None, "graphics") => Kind::Graphics,
             (Some(Kind::Graphics), Space::None, "gl") => Kind::Gl,
             (Some(Kind::Section), Space::Qemu, "arg") => Kind::Argument,
@@ -154,6 +160,8 @@ struct Reading<'t> {
     root: Option<Element>,
     devices: Vec<Element>,
     needs_display: bool,
+    has_vnc: bool,
+    videos: Vec<String>,
     displays: Vec<Graphics>,
     own_display: Option<String>,
     sections: Vec<Element>,
@@ -173,6 +181,8 @@ impl<'t> Reading<'t> {
             root: None,
             devices: Vec::new(),
             needs_display: false,
+            has_vnc: false,
+            videos: Vec::new(),
             displays: Vec::new(),
             own_display: None,
             sections: Vec::new(),
@@ -351,11 +361,13 @@ impl<'t> Reading<'t> {
             Kind::HostDevice => {
                 self.needs_display |= attributes.take("display").as_deref() == Some("on");
             }
+            Kind::Model => self.videos.extend(attributes.take("type")),
             Kind::Graphics => {
                 self.graphics = OpenGraphics {
                     kind: attributes.take("type").unwrap_or_default(),
                     gl: None,
                 };
+                self.has_vnc |= self.graphics.kind == "vnc";
             }
             Kind::Gl => self.gl(attributes),
             Kind::Argument => {
@@ -426,10 +438,13 @@ impl<'t> Reading<'t> {
         let (Some(devices), None) = (devices.next(), devices.next()) else {
             return Err(DomainError::Devices(number));
         };
+        // Where nothing is said of a video device libvirt adds one, before all host devices.
+        let has_none = !self.videos.is_empty() && self.videos.iter().all(|model| model == "none");
         Ok(Document {
             root,
             devices,
             needs_display: self.needs_display,
+            shows_it_first: self.needs_display && self.has_vnc && has_none,
             displays: self.displays,
             own_display: self.own_display,
             qemu_section: self.sections.into_iter().next(),
