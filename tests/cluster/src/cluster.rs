@@ -209,6 +209,20 @@ impl Cluster {
         Ok(kubectl)
     }
 
+    /// Starts the scheduler, for pods that name no node.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start_scheduler(&self) -> Result<(), ClusterError> {
+        let mut scheduler = Command::new(self.hosts.path("hyper"));
+        scheduler.args(["kube-scheduler", "--leader-elect=false", "--kubeconfig"]);
+        scheduler.arg(self.kubectl().kubeconfig());
+        self.spawn("scheduler", &mut scheduler)?;
+        // The node is ready, which a controller would note.
+        let ready = ["taint", "node", NODE, "node.kubernetes.io/not-ready-"];
+        self.kubectl().run(&ready).map(drop)
+    }
+
     fn start_etcd(&self) -> Result<(), ClusterError> {
         let mut etcd = Command::new(self.hosts.path("etcd"));
         etcd.arg("--data-dir").arg(self.path("etcd"));

@@ -6,7 +6,7 @@ use crate::machine::repository;
 use crate::world::{DISPLAY, FLAT, LIBRARIES, World, mounts, names};
 
 /// Five mounts, the sidecar, and a display.
-fn assert_has_its_display(world: &World, namespace: &str) -> Value {
+pub(crate) fn assert_has_its_display(world: &World, namespace: &str) -> Value {
     let (pod, log) = world.run(&world.pod(namespace, "vm", DISPLAY));
     assert!(
         log.contains("the display is up"),

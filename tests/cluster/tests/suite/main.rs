@@ -16,6 +16,8 @@ mod launcher;
 mod machine;
 mod outages;
 mod pod;
+mod registry;
+mod tools;
 mod world;
 
 use std::process::ExitCode;
@@ -29,7 +31,7 @@ use crate::world::World;
 type Case = fn(&World);
 
 /// All cases. They change what is installed in the one cluster, and so come one after the other.
-const CASES: [(&str, Case); 15] = [
+const CASES: [(&str, Case); 18] = [
     (
         "deliveries::a_flat_image_gives_a_restricted_pod_its_display",
         deliveries::flat,
@@ -49,6 +51,18 @@ const CASES: [(&str, Case); 15] = [
     (
         "deliveries::a_dry_run_shows_the_mounts_and_creates_nothing",
         deliveries::dry_run,
+    ),
+    (
+        "registry::module_and_image_come_from_a_registry",
+        registry::push_pull_and_run,
+    ),
+    (
+        "tools::preflight_says_what_the_cluster_lacks",
+        tools::preflight,
+    ),
+    (
+        "tools::the_policy_is_deployed_verified_and_gone_again",
+        tools::life,
     ),
     (
         "conflicts::a_pod_without_the_label_is_not_sent",

@@ -43,9 +43,12 @@ pub(crate) fn gate_off(world: &World) {
     let old = world
         .cluster
         .start_api_server("apiserver-1.34", 6444, &flags);
-    let created = old
-        .unwrap()
-        .create(&world.pod("gate-off", "vm", DISPLAY), &[]);
+    let old = old.unwrap();
+    let policy = world.policy_file(&world.flat);
+    let (code, said) = world.tool(&old, &["preflight"], &policy);
+    let warning = "drops image volumes without a word; update to 1.35";
+    assert_eq!((code, said.contains(warning)), (1, true), "{said}");
+    let created = old.create(&world.pod("gate-off", "vm", DISPLAY), &[]);
     let created = created.unwrap();
     let (volumes, paths) = mounts(&created);
     assert!(!volumes.contains(&"mesa"), "{volumes:?}");

@@ -6,13 +6,13 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_tests::cluster::{CONTROLLER, Cluster, ClusterError, NODE, run};
+use cluster_tests::cluster::{CONTROLLER, Cluster, ClusterError, Kubectl, NODE, run};
 use cluster_tests::hosts::Hosts;
 use cluster_tests::image;
 use manifests::Policy;
 use serde_json::{Value, json};
 
-use crate::machine::{Copy, built, repository, source, unpack};
+use crate::machine::{Copy, built, registry, repository, source, unpack};
 use crate::pod;
 
 /// What KubeVirt calls its launcher.
@@ -40,6 +40,8 @@ const LIBVIRT_CONF: &str = r#"listen_tls = 0
 listen_tcp = 0
 log_outputs = "1:stderr"
 "#;
+/// What the scripts for administrators are told of the module.
+pub(crate) const REF: &str = "registry://registry.example/mesa-injector:v1";
 /// How long a pod may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -76,6 +78,7 @@ pub(crate) struct World {
 pub(crate) fn fetch() {
     drop(source("trixie"));
     launcher_root();
+    drop(registry());
     network();
     busybox();
 }
@@ -163,6 +166,7 @@ impl World {
         kubectl
             .run(&[&role[..], &["--clusterrole=cluster-admin", &binding]].concat())
             .unwrap();
+        self.service_account("default");
         self.namespace("kubevirt", None);
         self.namespace("vms", Some("restricted"));
     }
@@ -176,9 +180,18 @@ impl World {
         let kubectl = self.cluster.kubectl();
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
         kubectl.create(&namespace, &[]).unwrap();
-        kubectl
-            .run(&["create", "serviceaccount", "default", "--namespace", name])
-            .unwrap();
+        self.service_account(name);
+    }
+
+    fn service_account(&self, namespace: &str) {
+        let account = [
+            "create",
+            "serviceaccount",
+            "default",
+            "--namespace",
+            namespace,
+        ];
+        self.cluster.kubectl().run(&account).unwrap();
     }
 
     /// The rendered pod of a VM that asks for a display, whose compute container runs a script.
@@ -306,6 +319,27 @@ impl World {
             "--grace-period=0",
         ];
         self.cluster.kubectl().run(&delete).unwrap();
+    }
+
+    /// A policy as a file, as an administrator has it.
+    pub(crate) fn policy_file(&self, policy: &Policy) -> PathBuf {
+        let file = self.cluster.directory().join("policy.yaml");
+        fs::write(&file, policy.to_yaml(&[]).unwrap()).unwrap();
+        file
+    }
+
+    /// Runs one of the scripts for administrators with a policy: the exit code, and what it said.
+    pub(crate) fn tool(&self, kubectl: &Kubectl, words: &[&str], policy: &Path) -> (i32, String) {
+        let mut tool = Command::new(repository("hack").join(words[0]));
+        tool.args(&words[1..]).arg(policy);
+        let path = std::env::var("PATH").unwrap();
+        tool.env("PATH", format!("{}:{path}", self.hosts.path("").display()));
+        tool.env("KUBECONFIG", kubectl.kubeconfig());
+        tool.env("PATIENCE", "30").env("REF", REF);
+        let output = tool.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        (output.status.code().unwrap(), said)
     }
 
     /// The policy of a scan that stages to a directory of the node.
