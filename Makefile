@@ -12,9 +12,40 @@ policy.wasm: $(SOURCES)
 	hack/wasm-cargo $(TARGET) build --profile policy --lib -p mesa-injector --locked
 	cp target/wasm/$(TARGET)/policy/mesa_injector.wasm $@
 
-# For a registry: the module with its metadata and its documentation in it. Needs kwctl.
+# For a registry: the module with its metadata and its documentation in it.
 annotated-policy.wasm: policy.wasm metadata.yml README.md
+	$(KWCTL)
 	kwctl annotate policy.wasm -m metadata.yml -u README.md -o $@
+KWCTL = @command -v kwctl >/dev/null || { \
+	echo "there is no kwctl: https://github.com/kubewarden/kwctl/releases" >&2; exit 2; }
+
+# The policy's life in a cluster, which kubectl names: POLICY is the file, REF the module in its registry, for example
+# registry://ghcr.io/you/mesa-injector:v0.1.0. preflight and verify say what is missing, before and after.
+POLICY ?= policy.yaml
+.PHONY: push
+push: annotated-policy.wasm
+	@[ -n "$(REF)" ] || { echo "name the module in your registry: make push REF=registry://HOST/NAME:TAG" >&2; exit 2; }
+	kwctl push annotated-policy.wasm "$(REF)"
+
+.PHONY: preflight
+preflight:
+	@hack/preflight "$(POLICY)"
+
+.PHONY: verify
+verify:
+	@hack/verify "$(POLICY)"
+
+.PHONY: deploy
+deploy:
+	@REF="$(REF)" hack/deploy deploy "$(POLICY)"
+
+.PHONY: status
+status:
+	@hack/deploy status "$(POLICY)"
+
+.PHONY: undeploy
+undeploy:
+	@hack/deploy undeploy "$(POLICY)"
 
 # The hook: one static program, that runs in any image of its architecture. The flags are for the target alone, so that the
 # compiler's own plugins are built as ever.
@@ -67,6 +98,11 @@ e2e-tests: policy.wasm tools
 .PHONY: e2e-display
 e2e-display: policy.wasm mesa-node tools
 	@hack/with-tools cc,python3,setcap $(TESTS) --test display
+
+# A real mediated device whose display is a dma-buf, in a virtual machine. As root, on a Debian-like machine.
+.PHONY: e2e-mdev
+e2e-mdev: policy.wasm mesa-node tools
+	@hack/with-tools cc,setcap $(TESTS) --test mdev
 
 # In the real API server, policy server and kubelet, whose programs are in the directory HOSTS. As root.
 .PHONY: e2e-cluster

@@ -249,7 +249,13 @@ fn every_command_is_one_that_a_test_knows() {
         {
             let words: Vec<&str> = line.split_whitespace().collect();
             let known = match words[..] {
-                ["make", target] => makefile.contains(&format!("\n{target}:")),
+                ["make", target, ref variables @ ..] => {
+                    let is_used = |variable: &&str| {
+                        let name = variable.split('=').next().unwrap();
+                        makefile.contains(&format!("$({name})"))
+                    };
+                    makefile.contains(&format!("\n{target}:")) && variables.iter().all(is_used)
+                }
                 ["kubectl", "apply", "-f", file] => repository(file).is_file(),
                 ["kwctl", "run", "-r", request, module] => {
                     repository(request).is_file() && makefile.contains(&format!("\n{module}:"))

@@ -68,6 +68,8 @@ pub struct Ground {
     pub state: PathBuf,
     /// What stands for the images of image volumes, by their references.
     pub image_volumes: BTreeMap<String, PathBuf>,
+    /// What a device plugin gives to the container.
+    pub devices: Vec<PathBuf>,
     /// Whether the runtime mounts image volumes noexec, as Kubernetes' design asked until 2025.
     pub noexec: bool,
     /// Whether the runtime mounts all of an image where a part of it is asked for (containerd before 2.2, CRI-O before
@@ -115,7 +117,7 @@ fn enter(container: &Container, ground: &Ground) -> Result<(), StartError> {
         })
         .collect::<Result<_, _>>()?;
     let root = overlay(ground)?;
-    devices(&root)?;
+    devices(&root, &ground.devices)?;
     for (mount, source) in container.mounts.iter().zip(&sources) {
         bind(&root, &mount.path, source, flags(mount, ground.noexec))?;
     }
@@ -248,17 +250,19 @@ fn mount_tmpfs(path: &Path) -> Result<(), StartError> {
         .map_err(system(path.display().to_string()))
 }
 
-/// What every container has: `/proc`, a read-only `/sys`, and a `/dev` with nothing of the machine.
-fn devices(root: &OwnedFd) -> Result<(), StartError> {
+/// What every container has: `/proc`, a read-only `/sys`, and a `/dev` with nothing of the machine but what it was given.
+fn devices(root: &OwnedFd, given: &[PathBuf]) -> Result<(), StartError> {
     for (path, flags) in [("/proc", MountFlags::empty()), ("/sys", MountFlags::RDONLY)] {
         bind(root, path, &open_directory(Path::new(path))?, flags)?;
     }
     let dev = mount_point(root, "/dev", FileType::Directory)?;
     mount_tmpfs(Path::new(&path_of(&dev)))?;
-    for name in ["full", "null", "random", "urandom", "zero"] {
-        let device = format!("/dev/{name}");
-        let at = mount_point(root, &device, FileType::RegularFile)?;
-        rustix::mount::mount_bind(&device, path_of(&at)).map_err(system(&device))?;
+    let all =
+        ["full", "null", "random", "urandom", "zero"].map(|name| Path::new("/dev").join(name));
+    for device in all.iter().chain(given) {
+        let name = device.display().to_string();
+        let at = mount_point(root, &name, FileType::RegularFile)?;
+        rustix::mount::mount_bind(device, path_of(&at)).map_err(system(name))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What a VNC client sees of QEMU's screen, by the protocol of RFC 6143.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 /// A picture of the whole screen.
@@ -29,6 +30,28 @@ pub fn look(server: UnixStream) -> io::Result<Picture> {
     };
     server.update(&mut picture)?;
     Ok(picture)
+}
+
+/// Presses keys at once, by their X keysyms, and releases them. Returns when the server has seen that, or is gone.
+///
+/// # Errors
+/// Where the server does not take them.
+pub fn press(server: UnixStream, keys: &[u32]) -> io::Result<()> {
+    const KEY: u8 = 4;
+    let mut server = Server(server);
+    server.shake_hands()?;
+    server.initialise()?;
+    let press = keys.iter().map(|key| (1, key));
+    let release = keys.iter().rev().map(|key| (0, key));
+    for (is_down, key) in press.chain(release) {
+        let mut message = vec![KEY, is_down, 0, 0];
+        message.extend(key.to_be_bytes());
+        server.0.write_all(&message)?;
+    }
+    // The server reads all that was sent before it sees that nothing more will come.
+    server.0.shutdown(Shutdown::Write)?;
+    let _ = io::copy(&mut server.0, &mut io::sink());
+    Ok(())
 }
 
 struct Server(UnixStream);
@@ -88,13 +111,13 @@ impl Server {
                 [0, 0, 0, 0] => {}
                 other => return Err(unexpected("encoding", &other)),
             }
+            let mut pixels = vec![[0; 4]; usize::from(width)];
             for line in y..y.saturating_add(height) {
-                for column in x..x.saturating_add(width) {
-                    let [blue, green, red, _] = self.read()?;
-                    let at = usize::from(line) * usize::from(picture.width) + usize::from(column);
-                    if let Some(pixel) = picture.pixels.get_mut(at) {
-                        *pixel = [red, green, blue];
-                    }
+                self.0.read_exact(pixels.as_flattened_mut())?;
+                let at = usize::from(line) * usize::from(picture.width) + usize::from(x);
+                let places = picture.pixels.iter_mut().skip(at);
+                for (place, [blue, green, red, _]) in places.zip(&pixels) {
+                    *place = [*red, *green, *blue];
                 }
             }
         }

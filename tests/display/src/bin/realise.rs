@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         image: arguments.image,
         state: arguments.state,
         image_volumes: arguments.image_volume.into_iter().collect(),
+        devices: Vec::new(),
         noexec: arguments.noexec,
         ignore_sub_paths: arguments.ignore_sub_paths,
     };

@@ -1,7 +1,5 @@
 //! Where something is missing QEMU says so, and `mesa-scan check` said the same before.
 
-use std::os::unix::fs::symlink;
-
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -67,19 +65,8 @@ fn incumbent(_: &Stand) -> Value {
     json!({})
 }
 
-/// On a Debian node the incumbent needs a script that links the libraries into /usr/lib64.
 fn linked_incumbent(stand: &Stand) -> Value {
-    let lib64 = stand.node.path().join("usr/lib64");
-    for name in [
-        "libGL.so.1",
-        "libEGL.so.1",
-        "libGLESv2.so.2",
-        "libGLX.so.0",
-        "dri",
-    ] {
-        let target = format!("/usr/lib/x86_64-linux-gnu/{name}");
-        symlink(target, lib64.join(name)).unwrap();
-    }
+    stand.link_the_six_paths();
     json!({})
 }
 

@@ -1,19 +1,15 @@
 //! The last link, the domain's display: the hook that the policy puts beside the compute container, over its socket.
 
 use std::fs;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
-use crate::client::{Client, VMI};
 use crate::machine::run;
+use crate::sidecar::Hook;
 use crate::stand::{Admitted, Stand};
 
 /// As Go writes XML, and so KubeVirt: an element without content has two tags.
@@ -53,47 +49,6 @@ fn stand(always: bool) -> Option<(Stand, Value)> {
     let stand = stand.with_flat_image(&settings, "flat");
     assert_eq!(stand.check(&settings), []);
     Some((stand, settings))
-}
-
-/// The sidecar of a pod, as its own container; it ends with this value.
-struct Hook(Child, File);
-
-impl Hook {
-    fn start(pod: &Admitted<'_>) -> Self {
-        let directory = pod.volume("mesa-injector-hooks/mesa-injector");
-        fs::create_dir_all(&directory).unwrap();
-        let child = pod.start("mesa-injector-hook").spawn().unwrap();
-        let mut hook = Hook(child, File::open(&directory).unwrap());
-        let until = Instant::now() + Duration::from_secs(30);
-        while !directory.join("mesa-injector.sock").exists() {
-            assert_eq!(hook.0.try_wait().unwrap(), None, "the hook ended");
-            assert!(Instant::now() < until, "the hook does not listen");
-            thread::sleep(Duration::from_millis(20));
-        }
-        hook
-    }
-
-    /// virt-launcher's call.
-    fn on_define_domain(&self, domain: &str) -> String {
-        // The address of a socket is short, and the path of a checkout may be long.
-        let socket = format!("/proc/self/fd/{}/mesa-injector.sock", self.1.as_raw_fd());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        runtime.unwrap().block_on(async {
-            let client = Client::connect(&PathBuf::from(socket)).await;
-            let info = client.info().await;
-            assert_eq!(info.versions, ["v1alpha3"]);
-            client.on_define_domain(domain, VMI).await.unwrap()
-        })
-    }
-}
-
-impl Drop for Hook {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// libvirt in the compute container of a pod, which is to start a domain.

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 const NODE: &str = "libc-bin libegl-mesa0 libegl1 libgbm1 libgl1 libgl1-mesa-dri libgles2 libglx-mesa0 libglx0 libopengl0";
 /// What a launcher image has without QEMU.
@@ -176,7 +179,7 @@ fn qemu(suite: &str) -> (&'static str, &'static str) {
 
 /// The same with libvirt, and the user that it looks up.
 pub(crate) fn stock_launcher_with_libvirt() -> Copy {
-    let libvirt = "libvirt-clients-qemu libvirt-daemon-driver-qemu";
+    let libvirt = "libvirt-clients libvirt-clients-qemu libvirt-daemon-driver-qemu";
     let libvirt = unpack("trixie", "display-libvirt", &[libvirt]);
     let copy = without_gl(Copy::of(&[launcher_root("trixie"), libvirt]));
     fs::create_dir_all(copy.path().join("etc")).unwrap();
@@ -190,16 +193,63 @@ pub(crate) fn stock_launcher_with_libvirt() -> Copy {
 }
 
 fn with_probe(copy: Copy) -> Copy {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/gl-probe.c");
+    let source = repository("tests/display/tests/suite/gl-probe.c");
     let probe = copy.path().join("usr/bin/gl-probe");
     run(Command::new("cc").arg("-o").arg(probe).arg(source)).unwrap();
     copy
 }
 
 /// A registry, and what copies images to it.
-pub(crate) fn registry() -> Copy {
+pub(crate) fn registry() -> PathBuf {
     let packages = "bash coreutils docker-registry skopeo";
-    Copy::of(&[unpack("trixie", "display-registry", &[packages])])
+    unpack("trixie", "display-registry", &[packages])
+}
+
+/// A registry on the loopback, which ends with this value.
+pub(crate) struct Registry {
+    pub(crate) root: Copy,
+    pub(crate) port: u16,
+    server: Child,
+}
+
+impl Registry {
+    pub(crate) fn start() -> Self {
+        let root = Copy::of(&[registry()]);
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let configuration = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: /images}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        );
+        fs::write(root.path().join("registry.yml"), configuration).unwrap();
+        fs::create_dir_all(root.path().join("var/tmp")).unwrap();
+        let mut server = Command::new("chroot");
+        server.arg(root.path());
+        server.args(["/usr/bin/docker-registry", "serve", "/registry.yml"]);
+        let log = fs::File::create(root.path().join("registry.log")).unwrap();
+        let server = server.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let registry = Registry { root, port, server };
+        let until = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            let log = fs::read_to_string(registry.root.path().join("registry.log"));
+            assert!(Instant::now() < until, "{log:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+        registry
+    }
+
+    pub(crate) fn skopeo(&self, arguments: &[&str]) -> String {
+        let mut skopeo = Command::new("chroot");
+        skopeo.arg(self.root.path()).arg("/usr/bin/skopeo");
+        run(skopeo.arg("--insecure-policy").args(arguments)).unwrap()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
 }
 
 /// A directory of a test's own, which goes with it.

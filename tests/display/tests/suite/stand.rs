@@ -5,8 +5,9 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use display_tests::qmp::{Qemu, QmpError};
@@ -59,36 +60,40 @@ pub(crate) struct Stand {
 impl Stand {
     /// A node and a launcher of Debian's suites; none where this machine cannot run them, and has said why.
     pub(crate) fn of(node_suite: &str, image_suite: &str) -> Option<Self> {
-        let pod = fs::read_to_string(repository("test_data/pods/vgpu-vm.yaml")).unwrap();
-        is_fit().then(|| Stand {
-            node: node(node_suite),
-            image: launcher(image_suite),
-            state: Copy::empty(),
-            archives: None,
-            pod: serde_norway::from_str(&pod).unwrap(),
-            images: BTreeMap::new(),
-        })
+        is_fit().then(|| Stand::new(node(node_suite), launcher(image_suite)))
     }
 
     /// A source with Mesa and QEMU's modules, and a launcher with nothing of GL.
     pub(crate) fn of_stock(source_suite: &str, image_suite: &str) -> Option<Self> {
-        let mut stand = Stand::of(source_suite, image_suite)?;
-        stand.node = source(source_suite);
-        stand.image = stock_launcher(image_suite);
-        // As the owner of the VM asks for a display.
-        stand.pod["metadata"]["labels"]["mesa-injector.io/inject"] = json!("enabled");
-        Some(stand)
-    }
-
-    pub(crate) fn of_trixie() -> Option<Self> {
-        Stand::of("trixie", "trixie")
+        is_fit().then(|| Stand::asking(source_suite, stock_launcher(image_suite)))
     }
 
     /// The same with a launcher that has libvirt too.
     pub(crate) fn of_stock_with_libvirt() -> Option<Self> {
-        let mut stand = Stand::of_stock("trixie", "trixie")?;
-        stand.image = stock_launcher_with_libvirt();
-        Some(stand)
+        is_fit().then(|| Stand::asking("trixie", stock_launcher_with_libvirt()))
+    }
+
+    /// With a source, and a pod whose owner asks for a display.
+    fn asking(source_suite: &str, image: Copy) -> Self {
+        let mut stand = Stand::new(source(source_suite), image);
+        stand.pod["metadata"]["labels"]["mesa-injector.io/inject"] = json!("enabled");
+        stand
+    }
+
+    fn new(node: Copy, image: Copy) -> Self {
+        let pod = fs::read_to_string(repository("test_data/pods/vgpu-vm.yaml")).unwrap();
+        Stand {
+            node,
+            image,
+            state: Copy::empty(),
+            archives: None,
+            pod: serde_norway::from_str(&pod).unwrap(),
+            images: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn of_trixie() -> Option<Self> {
+        Stand::of("trixie", "trixie")
     }
 
     /// The same with another pod.
@@ -101,6 +106,11 @@ impl Stand {
     pub(crate) fn with_image(mut self, reference: &str, directory: PathBuf) -> Self {
         self.images.insert(reference.to_owned(), directory);
         self
+    }
+
+    /// The directory that stands for an image.
+    pub(crate) fn image_of(&self, reference: &str) -> &Path {
+        &self.images[reference]
     }
 
     /// The same with a directory that stands for the image of these settings.
@@ -227,6 +237,29 @@ impl Stand {
         settings(self.try_stage())
     }
 
+    /// The same with the hook's program.
+    pub(crate) fn stage_with_hook(&self) -> Value {
+        let to = self.node.path().join("var/lib/mesa-injector");
+        let mut stage = self.scanner("stage");
+        stage.arg("--to").arg(to).arg("--node-program");
+        settings(run(stage.arg(built("MESA_NODE", "target/mesa-node"))))
+    }
+
+    /// On a Debian node the six paths of the webhook that this project replaces need a script that links them.
+    pub(crate) fn link_the_six_paths(&self) {
+        let lib64 = self.node.path().join("usr/lib64");
+        for name in [
+            "libGL.so.1",
+            "libEGL.so.1",
+            "libGLESv2.so.2",
+            "libGLX.so.0",
+            "dri",
+        ] {
+            let target = format!("/usr/lib/x86_64-linux-gnu/{name}");
+            symlink(target, lib64.join(name)).unwrap();
+        }
+    }
+
     /// `mesa-scan scan` of the node; its settings for the files one by one, whatever the verdict.
     pub(crate) fn files(&self) -> Value {
         settings(run(self.scanner("scan").args(["--output", "settings"])))
@@ -334,7 +367,7 @@ impl Admitted<'_> {
 
     /// What starts a container of the pod with a command, its own unless one is added.
     pub(crate) fn start(&self, container: &str) -> Command {
-        let mut realise = Command::new(env!("CARGO_BIN_EXE_realise"));
+        let mut realise = Command::new(built("REALISE", "target/debug/realise"));
         realise.args(["--container", container]);
         realise.arg("--pod").arg(&self.pod);
         realise.arg("--node").arg(self.stand.node.path());
@@ -347,6 +380,11 @@ impl Admitted<'_> {
         realise.args(&self.flags);
         realise.arg("--");
         realise
+    }
+
+    /// The pod itself.
+    pub(crate) fn yaml(&self) -> String {
+        fs::read_to_string(&self.pod).unwrap()
     }
 
     /// What a command in the compute container says, or why it does not.
