@@ -11,11 +11,14 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(repository(file)).unwrap()
 }
 
-/// README and everything in `docs`, by name.
+/// What is not in `docs`.
+const TOP_LEVEL: [&str; 3] = ["CONTRIBUTING.md", "README.md", "SECURITY.md"];
+
+/// These and everything in `docs`, by name.
 fn documents() -> Vec<(String, String)> {
     let docs = files(repository("docs")).into_iter();
     let docs = docs.filter(|file| file.extension().is_some_and(|extension| extension == "md"));
-    docs.chain([repository("README.md")])
+    docs.chain(TOP_LEVEL.map(repository))
         .map(|file| {
             let text = std::fs::read_to_string(&file).unwrap();
             (file.file_name().unwrap().to_str().unwrap().to_owned(), text)
@@ -282,7 +285,8 @@ fn every_command_is_one_that_a_test_knows() {
 #[test]
 fn every_link_to_a_file_leads_to_one() {
     for (name, text) in documents() {
-        let directory = if name == "README.md" { "" } else { "docs/" };
+        let is_top_level = TOP_LEVEL.contains(&name.as_str());
+        let directory = if is_top_level { "" } else { "docs/" };
         for (at, _) in text.match_indices("](") {
             let link = text[at + 2..].split(')').next().unwrap();
             let file = link.split('#').next().unwrap();

@@ -2,6 +2,7 @@
 //! with the code.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::common::repository;
 use k8s_openapi::api::core::v1::Pod;
@@ -147,8 +148,15 @@ fn check(schema: &Value, value: &Value, place: &str) {
 
 #[rstest]
 fn a_policy_fits_the_custom_resource_definition(
-    #[values("policy.yaml", "examples/display/policy.yaml")] file: &str,
+    #[files("policy.yaml")]
+    #[files("examples/*/*.yaml")]
+    #[exclude("display/(vmi|plugin)")]
+    file: PathBuf,
 ) {
+    let file = file.to_str().unwrap();
+    let spec = policy(file).spec.unwrap();
+    Settings::from_json(&spec.settings.0.to_string())
+        .unwrap_or_else(|problems| panic!("{file}: {problems}"));
     let definition = "../shared/crds/clusteradmissionpolicies.yaml";
     if !repository(definition).is_file() {
         println!("skipped: no {definition} beside this repository");
@@ -296,6 +304,8 @@ fn artifacthub_pkg_is_what_kwctl_makes_of_metadata_and_questions() {
         },
     });
     assert_eq!(package, expected);
+    let repository = yaml("artifacthub-repo.yml");
+    assert_eq!(repository, json!({"owners": expected["maintainers"]}));
 }
 
 /// Rancher's form: what it sends, filled in or left empty, is accepted.

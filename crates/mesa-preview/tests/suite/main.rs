@@ -12,6 +12,7 @@
 mod common;
 mod definition;
 mod docs;
+mod examples;
 mod module;
 mod output;
 mod policy;
