@@ -33,6 +33,16 @@ pub enum QmpError {
     Io(#[from] io::Error),
 }
 
+/// What a message of QEMU says to the last command: its value or its error; nothing, where it is the greeting or an event,
+/// which come between.
+#[must_use]
+pub fn outcome(mut message: Value) -> Option<Result<Value, Value>> {
+    if let Some(error) = message.get_mut("error") {
+        return Some(Err(error.take()));
+    }
+    message.get_mut("return").map(|value| Ok(value.take()))
+}
+
 /// A running QEMU. It is ended with this value.
 #[derive(Debug)]
 pub struct Qemu {
@@ -94,20 +104,16 @@ impl Qemu {
         // A QEMU that is gone is noticed below, where its last words are read.
         let _ = writeln!(self.commands, "{message}");
         loop {
-            let mut answer = match self.answers.recv_timeout(PATIENCE) {
+            let answer = match self.answers.recv_timeout(PATIENCE) {
                 Ok(answer) => answer,
                 Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
                 Err(RecvTimeoutError::Timeout) => return Err(QmpError::Silent(command.to_owned())),
             };
-            if let Some(error) = answer.get_mut("error") {
-                return Err(QmpError::Refused {
+            if let Some(outcome) = outcome(answer) {
+                return outcome.map_err(|answer| QmpError::Refused {
                     command: command.to_owned(),
-                    answer: error.take(),
+                    answer,
                 });
-            }
-            // The greeting and events come between.
-            if let Some(value) = answer.get_mut("return") {
-                return Ok(value.take());
             }
         }
     }

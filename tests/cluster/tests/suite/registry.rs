@@ -6,7 +6,7 @@ use std::process::Command;
 use cluster_tests::cluster::run;
 
 use crate::deliveries::assert_has_its_display;
-use crate::machine::{Registry, repository};
+use crate::machine::{Registry, built, repository};
 use crate::world::{LAUNCHER, World, policy_of, scanner};
 
 pub(crate) fn push_pull_and_run(world: &World) {
@@ -60,7 +60,7 @@ pub(crate) fn push_pull_and_run(world: &World) {
             .arg(&archive)
             .args(["--reference", &reference, "--launcher-reference", LAUNCHER])
             .arg("--node-program")
-            .arg(repository("target/mesa-node")),
+            .arg(built("MESA_NODE", "target/mesa-node")),
     );
     let volume = policy.spec.settings["images"][0]["reference"]
         .as_str()

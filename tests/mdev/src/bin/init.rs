@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use display_tests::pod::Container;
+use display_tests::qmp::outcome;
 use display_tests::realise::{Ground, become_container};
 use display_tests::vnc;
 use mdev_tests::{
@@ -289,7 +290,7 @@ impl Vm {
         let monitor = self.socket("monitor")?;
         monitor.set_read_timeout(Some(PATIENCE))?;
         self.qmp = Some(BufReader::new(monitor));
-        self.execute("qmp_capabilities", &Value::Null)?;
+        self.execute("qmp_capabilities", &json!({}))?;
         let serial = self.socket("serial")?;
         let mut bytes = BufReader::new(serial.try_clone()?).bytes();
         let (sender, receiver) = channel();
@@ -359,20 +360,12 @@ impl Vm {
 
     fn execute(&mut self, command: &str, arguments: &Value) -> Outcome<Value> {
         let qmp = self.qmp.as_mut().ok_or("no monitor")?;
-        let mut message = json!({"execute": command});
-        if let (Some(message), false) = (message.as_object_mut(), arguments.is_null()) {
-            message.insert("arguments".to_owned(), arguments.clone());
-        }
+        let message = json!({"execute": command, "arguments": arguments});
         writeln!(qmp.get_mut(), "{message}")?;
         let mut line = String::new();
-        // The greeting and events come between.
         while qmp.read_line(&mut line)? > 0 {
-            let mut answer: Value = serde_json::from_str(&line)?;
-            if let Some(error) = answer.get("error") {
-                return Err(format!("{command}: {error}").into());
-            }
-            if let Some(value) = answer.get_mut("return") {
-                return Ok(value.take());
+            if let Some(outcome) = outcome(serde_json::from_str(&line)?) {
+                return outcome.map_err(|error| format!("{command}: {error}").into());
             }
             line.clear();
         }

@@ -47,7 +47,7 @@ fn execute(command: &str, arguments: Value) -> Step {
 /// Runs the guest until it has painted.
 fn painting() -> Vec<Step> {
     vec![
-        execute("cont", Value::Null),
+        execute("cont", json!({})),
         hear("found"),
         Step::Send,
         hear("painted"),
@@ -105,13 +105,13 @@ fn boot() -> Option<Vec<Report>> {
             "qom-get",
             json!({"path": format!("/machine/peripheral/{VGPU}"), "property": "display"}),
         ),
-        execute("cont", Value::Null),
+        execute("cont", json!({})),
         hear("found"),
         Step::Screen(VGPU.to_owned()),
         Step::Send,
         hear("painted"),
         hear("alive"),
-        execute("query-status", Value::Null),
+        execute("query-status", json!({})),
         Step::Press(SECOND_CONSOLE.to_vec()),
         Step::Gone,
     ];
@@ -126,7 +126,7 @@ fn boot() -> Option<Vec<Report>> {
     let hook = Hook::start(&pod);
     let command = domain::command(&pod, &hook.on_define_domain(&quick));
     let steps = [
-        execute("cont", Value::Null),
+        execute("cont", json!({})),
         hear("found"),
         Step::Send,
         Step::Gone,

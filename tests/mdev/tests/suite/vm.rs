@@ -47,7 +47,7 @@ pub(crate) fn run_cases(cases: &[Case], roots: &[(&str, &Path)]) -> Vec<Report> 
         &machine.path().join("initrd"),
     );
 
-    if !(is_there(&machine) && boot(&machine, &KVM, Some(SOON))) {
+    if !(has_kvm(&machine) && boot(&machine, &KVM, Some(SOON))) {
         assert!(
             boot(&machine, &EMULATION, None),
             "{}",
@@ -62,7 +62,7 @@ pub(crate) fn run_cases(cases: &[Case], roots: &[(&str, &Path)]) -> Vec<Report> 
 }
 
 /// Whether this machine has KVM, from now on in the machine's root too.
-fn is_there(machine: &Copy) -> bool {
+fn has_kvm(machine: &Copy) -> bool {
     let dev = machine.path().join("dev");
     fs::create_dir_all(&dev).unwrap();
     Path::new("/dev/kvm").exists()
