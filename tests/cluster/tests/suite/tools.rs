@@ -256,6 +256,12 @@ pub(crate) fn life(world: &World) {
     let (code, _) = world.tool(&kubectl, &["deploy", "undeploy"], &policy);
     assert_eq!(code, 0);
 
+    let several = world.cluster.directory().join("several.yaml");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(&several, format!("{text}---\n{text}")).unwrap();
+    let (code, said) = world.tool(&kubectl, &["verify"], &several);
+    let advice = "give each policy a file of its own";
+    assert_eq!((code, said.contains(advice)), (2, true), "{said}");
     let nowhere = world.cluster.directory().join("nowhere.yaml");
     fs::write(&nowhere, "kind: Pod\napiVersion: v1\nmetadata: {name: a}\n").unwrap();
     let (code, said) = world.tool(&kubectl, &["verify"], &nowhere);
