@@ -71,8 +71,10 @@ test-elsewhere:
 fmt:
 	cargo fmt --all
 
-# All tests are built at once, and with the lints, see hack/lint-cargo: nothing is compiled twice.
-TESTS := hack/lint-cargo test --workspace --exclude engine-tests --exclude cluster-tests --locked
+# All tests are built at once, and with the lints, see hack/lint-cargo: nothing is compiled twice. The policy server's engine
+# takes minutes: it and the cluster are left to CI and to those who ask for them.
+ALL := hack/lint-cargo test --workspace --locked
+TESTS := $(ALL) $(if $(filter true,$(CI)),,--exclude engine-tests --exclude cluster-tests)
 
 .PHONY: lint
 lint: policy.wasm
@@ -108,17 +110,17 @@ e2e-mdev: policy.wasm mesa-node tools
 .PHONY: e2e-cluster
 e2e-cluster: policy.wasm mesa-node tools
 	@[ -n "$(HOSTS)" ] || { echo "name the directory of the programs: make e2e-cluster HOSTS=DIR" >&2; exit 2; }
-	@HOSTS="$(abspath $(HOSTS))" hack/with-tools setcap,ip hack/lint-cargo test --locked -p cluster-tests --test cluster
+	@HOSTS="$(abspath $(HOSTS))" hack/with-tools setcap,ip $(ALL) --test cluster
 
 # mesa-preview and mesa-scan as the tests above have built them.
 .PHONY: tools
 tools:
 	$(TESTS) --quiet --no-run
 
-# The policy in the policy server's own engine, which takes minutes to build: not a part of `make test`, but of CI.
+# The policy in the policy server's own engine. With CI=true test-host has it too.
 .PHONY: test-engine
 test-engine: policy.wasm
-	cargo test --locked -p engine-tests
+	hack/lint-cargo test --locked -p engine-tests
 
 # The policy: fresh instance plus validate, beside a module that does nothing. The scanner: Debian roots with Mesa.
 .PHONY: bench

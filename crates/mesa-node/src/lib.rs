@@ -1,6 +1,7 @@
-//! What runs beside a VM: a hook of `KubeVirt`'s that gives the libvirt domain its GL display.
+//! What runs beside a VM, a hook of `KubeVirt`'s that gives the libvirt domain its GL display; and on a node, for clusters
+//! whose pods cannot mount an image ([`node`]).
 //!
-//! A call goes through the modules in one direction:
+//! A call of the hook goes through the modules in one direction:
 //!
 //! ```text
 //! virt-launcher ─ socket ─ service ─ domain ─ answer
@@ -17,6 +18,8 @@ pub mod api;
 pub mod cli;
 pub mod domain;
 pub mod log;
+pub mod node;
 pub mod server;
 pub mod service;
 pub mod socket;
+pub mod stop;

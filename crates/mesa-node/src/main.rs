@@ -8,10 +8,11 @@ use mesa_node::cli::{self, Cli};
 
 fn main() -> ExitCode {
     match cli::run(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             console::error(&error);
-            ExitCode::FAILURE
+            error.exit_code()
         }
     }
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use manifests::console::Failure;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -13,6 +12,7 @@ use tonic::transport::Server;
 use crate::log::{self, Level};
 use crate::service::Hook;
 use crate::socket::{Socket, SocketError};
+use crate::stop::Stop;
 
 /// Why the server ends before it is told to.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub fn serve(hook: &Hook, sockets: &[PathBuf]) -> Result<(), ServerError> {
 }
 
 async fn run(hook: &Hook, sockets: &[PathBuf]) -> Result<(), ServerError> {
-    // Before there is a socket: the first process of a container hears no signal that it has not asked for.
+    // Before there is a socket.
     let mut stop = Stop::new().map_err(ServerError::Start)?;
     let mut files = Vec::new();
     let mut servers = JoinSet::new();
@@ -72,28 +72,6 @@ async fn run(hook: &Hook, sockets: &[PathBuf]) -> Result<(), ServerError> {
         }
         ended = servers.join_next() => {
             Err(ServerError::Ended(ended.and_then(Result::ok).and_then(Result::err)))
-        }
-    }
-}
-
-/// The signals that end a container.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Stop {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn told(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use manifests::console::{self, Failure};
 use mesa_injector::hook::PROGRAM;
@@ -18,10 +18,10 @@ use crate::container::Findings;
 use crate::gl::{Layout, LayoutError};
 use crate::loader::Program;
 use crate::oci::{OciError, Reference};
-use crate::output::{self, ImageVolume, OutputError};
-use crate::staging::Selinux;
+use crate::output::{self, Delivery, ImageVolume, OutputError};
 use crate::tree::TreeError;
 use crate::tree::image::Platform;
+use staging::Selinux;
 
 /// Where `stage` puts generations unless told otherwise.
 pub const STAGE_DIRECTORY: &str = "/var/lib/mesa-injector";
@@ -276,7 +276,7 @@ pub struct StageArgs {
     #[arg(long)]
     pub force: bool,
     /// Whether to label the files for SELinux: auto does it where the node enforces
-    #[arg(long, value_enum, default_value_t = Selinux::Auto)]
+    #[arg(long, default_value = "auto", value_parser = PossibleValuesParser::new(Selinux::NAMES).try_map(|name| name.parse::<Selinux>()))]
     pub selinux: Selinux,
     /// The node's proc file system, which tells what containers have mounted
     #[arg(long, value_name = "DIR", default_value = "/proc")]
@@ -310,6 +310,13 @@ pub struct ImageArgs {
     /// What pods call the launcher, where its archive does not say it; once for each --image
     #[arg(long, value_name = "REFERENCE")]
     pub launcher_reference: Vec<String>,
+    /// How the image's files come into pods: as a volume of the pod, or from the node, where the image installs itself
+    /// (deploy/node), for clusters without image volumes
+    #[arg(long, value_enum, default_value_t = DeliverTo::Volume)]
+    pub deliver: DeliverTo,
+    /// The directory that `mesa-node install --to` fills on the nodes, for --deliver node
+    #[arg(long, value_name = "DIR", default_value = STAGE_DIRECTORY)]
+    pub node_path: String,
     /// Mount the image by its tag, as it was loaded into the nodes by hand (kind load image-archive)
     #[arg(long)]
     pub by_tag: bool,
@@ -328,6 +335,16 @@ pub struct ImageArgs {
     /// The policy module, for --output policy
     #[arg(long, value_name = "URL", default_value = crate::output::POLICY_MODULE)]
     pub module: String,
+}
+
+/// How an image's files come into pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeliverTo {
+    /// An image volume, which the kubelet pulls
+    #[value(name = "image")]
+    Volume,
+    /// Directories of the node, which the image has filled
+    Node,
 }
 
 /// What `image` prints.
@@ -354,20 +371,6 @@ impl ValueEnum for Layout {
                 .help("A few directories with copies, made by `mesa-scan stage`"),
             // What `image` makes has a name and a digest, which a scan does not know.
             Layout::Flat => return None,
-        })
-    }
-}
-
-impl ValueEnum for Selinux {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Selinux::Auto, Selinux::Always, Selinux::Never]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            Selinux::Auto => PossibleValue::new("auto").help("Where the kernel enforces SELinux"),
-            Selinux::Always => PossibleValue::new("always").help("In any case"),
-            Selinux::Never => PossibleValue::new("never").help("Not at all"),
         })
     }
 }
@@ -482,7 +485,8 @@ impl Error {
                 return Some("--launcher-reference");
             }
             Error::Image(ImageError::Oci(OciError::Occupied(_))) => return Some("--to"),
-            Error::Image(ImageError::Program(_)) | Error::Stage(StageError::Program(_)) => {
+            Error::Image(ImageError::Program(_) | ImageError::NoProgram)
+            | Error::Stage(StageError::Program(_)) => {
                 return Some("--node-program");
             }
             Error::Scan(ScanError::Layout(_)) => return Some("--layout files"),
@@ -572,15 +576,21 @@ fn run_image(args: &ImageArgs) -> Result<bool, Error> {
         launchers: args.launcher_reference.clone(),
         program: args.hook.program(),
         for_policy: args.output == ImageOutput::Policy,
+        installs_itself: args.deliver == DeliverTo::Node,
         force: args.force,
     };
-    let volume = ImageVolume {
-        by_tag: args.by_tag,
-        pull_secrets: args.pull_secret.clone(),
+    let delivery = match args.deliver {
+        DeliverTo::Volume => Delivery::Volume(ImageVolume {
+            by_tag: args.by_tag,
+            pull_secrets: args.pull_secret.clone(),
+        }),
+        DeliverTo::Node => Delivery::Node {
+            directory: args.node_path.clone(),
+        },
     };
     let all = image::image(&sources, &options)?;
     if args.output == ImageOutput::Json {
-        console::print(output::image(&all, &volume)?)?;
+        console::print(output::image(&all, &delivery)?)?;
     } else {
         for (number, imaged) in all.iter().enumerate() {
             if all.len() > 1 {
@@ -592,8 +602,8 @@ fn run_image(args: &ImageArgs) -> Result<bool, Error> {
                 continue;
             };
             let text = match args.output {
-                ImageOutput::Policy => output::image_policy(imaged, made, &volume, &args.module)?,
-                _ => output::image_settings(imaged, made, &volume)?,
+                ImageOutput::Policy => output::image_policy(imaged, made, &delivery, &args.module)?,
+                _ => output::image_settings(imaged, made, &delivery)?,
             };
             if number > 0 {
                 console::print("---\n")?;

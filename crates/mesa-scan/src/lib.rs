@@ -6,13 +6,14 @@
 //! cli         flags, and what is said of them
 //! commands    scan, check, stage, image: plain options in, what was found or done out
 //! output      tables, JSON, settings, the policy
-//! staging     delivery as a directory of generations on the node
 //! oci         delivery as a flat image
 //! container   what a container with these mounts sees, and whether GL loads in it
 //! gl          what GL is made of, and how it is laid out
 //! loader      the dynamic loader: ELF files, where libraries are searched
 //! tree        file trees: directories, images, what is mounted over them
 //! ```
+//!
+//! A set is delivered as an image (`oci`) or as a directory of generations, which is the crate `staging`.
 //!
 //! docs/design.md says why. Nothing of a tree is ever executed, and nothing outside of it is read.
 
@@ -23,6 +24,4 @@ pub mod gl;
 pub mod loader;
 pub mod oci;
 pub mod output;
-pub mod staging;
-mod text;
 pub mod tree;

@@ -19,7 +19,6 @@ use oci_spec::image::MediaType;
 use serde_json::{Value, json};
 
 use crate::loader::Arch;
-use crate::tree::TreeError;
 
 pub use layer::{File, Layer};
 pub use layout::write;
@@ -30,9 +29,17 @@ use layout::Blob;
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
-    /// The files.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
+    /// A file of the image.
+    #[error("cannot read {path}, which is to go into the image")]
+    Read {
+        /// Its name there.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An update at the same moment.
+    #[error("{0}: changed while it was copied")]
+    Changed(String),
     /// The system refused.
     #[error("cannot write {path}")]
     Io {
@@ -52,9 +59,9 @@ pub enum OciError {
 impl Failure for OciError {
     fn fix(&self) -> Option<String> {
         match self {
-            OciError::Tree(error) => error.fix(),
             OciError::Occupied(_) => Some("name another directory".to_owned()),
-            OciError::Io { .. } | OciError::Json(_) => None,
+            OciError::Changed(_) => Some("run this again once the update is done".to_owned()),
+            OciError::Read { .. } | OciError::Io { .. } | OciError::Json(_) => None,
         }
     }
 }
@@ -137,9 +144,6 @@ impl Image {
     }
 }
 
-/// The bytes of files that go by, for whoever wants to see them.
-pub type Seen<'a> = &'a mut dyn FnMut(&str, &[u8]);
-
 /// Packs files into a layer, in a temporary file in `directory`.
 ///
 /// # Errors
@@ -148,7 +152,6 @@ pub fn pack(
     files: Vec<File<'_>>,
     directory: &Path,
     progress: &ProgressBar,
-    seen: Seen<'_>,
 ) -> Result<Layer, OciError> {
-    layer::pack(files, directory, progress, seen)
+    layer::pack(files, directory, progress)
 }

@@ -10,7 +10,7 @@ pub use json::{check, image, scan, stage};
 pub use manifests::POLICY_MODULE;
 pub use policy::{image_policy, policy};
 pub use report::{Imaged, Made, Scan, Staged, System};
-pub use settings::{ImageVolume, image_settings, settings, staged_settings};
+pub use settings::{Delivery, ImageVolume, image_settings, settings, staged_settings};
 pub use table::{findings, table};
 
 use manifests::console::Failure;

@@ -2,8 +2,15 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use mesa_node::domain::{Changed, Outcome, Wanted, with_display};
+
+/// The program as it is compiled with the tests, or the one that MESA_NODE names.
+pub(crate) fn program() -> Command {
+    let built = || env!("CARGO_BIN_EXE_mesa-node").into();
+    Command::new(std::env::var_os("MESA_NODE").unwrap_or_else(built))
+}
 
 pub(crate) const RENDER_NODE: &str = "/dev/null";
 pub(crate) const MODULE_DIR: &str = "/usr/lib64/qemu-modules";

@@ -1,19 +1,7 @@
 //! The log: what a line holds, whatever the VMI.
 
-use std::time::{Duration, SystemTime};
-
-use mesa_node::log::{Vm, timestamp};
+use mesa_node::log::Vm;
 use rstest::rstest;
-
-#[rstest]
-#[case::epoch(0, "1970-01-01T00:00:00.000000Z")]
-#[case::leap_day(951_782_400, "2000-02-29T00:00:00.000000Z")]
-#[case::end_of_a_year(1_767_225_599, "2025-12-31T23:59:59.000000Z")]
-#[case::no_leap_year(4_107_542_400, "2100-03-01T00:00:00.000000Z")]
-fn a_time_is_written_as_rfc_3339_has_it(#[case] seconds: u64, #[case] expected: &str) {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-    assert_eq!(timestamp(time), expected);
-}
 
 #[test]
 fn a_vm_is_known_by_its_metadata() {

@@ -14,6 +14,7 @@ mod common;
 mod domains;
 mod hostile;
 mod log;
+mod node;
 mod program;
 mod properties;
 mod rules;

@@ -16,14 +16,9 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use crate::client::{Client, VMI};
-use crate::common::{data, long_domain, say};
+use crate::common::{data, long_domain, program, say};
 
 const OURS: &str = "<graphics type='egl-headless'><gl rendernode='/dev/null'/></graphics>";
-
-fn program() -> Command {
-    let built = || env!("CARGO_BIN_EXE_mesa-node").into();
-    Command::new(std::env::var_os("MESA_NODE").unwrap_or_else(built))
-}
 
 /// A hook that runs; it is killed when the test is over.
 struct Hook {

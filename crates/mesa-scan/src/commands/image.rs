@@ -1,19 +1,22 @@
 //! `mesa-scan image`: a flat OCI image of all that a launcher lacks, and the settings or the policy that mount it.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use manifests::console::Failure;
+use mesa_injector::hook::PROGRAM;
+use sha2::{Digest, Sha256};
+use staging::{FLAT_MANIFEST, Manifest, hex};
 
 use super::progress;
 use super::scan::{self, ScanError};
 use super::sources::Sources;
-use crate::gl::mesa_version::Finder;
-use crate::gl::{Layout, Role};
+use crate::gl::{Addition, Layout, Originals};
 use crate::loader::{Program, ProgramError};
 use crate::oci::{self, File, Image, OciError, Reference, short_name};
-use crate::output::{Imaged, Made, Scan};
-use mesa_injector::hook::PROGRAM;
+use crate::output::{Imaged, Made};
+use crate::tree::TreeError;
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub struct Options {
     /// Whether each launcher's reference must be known: QEMU loads modules of its own build only, and during an upgrade of
     /// KubeVirt there are two launchers.
     pub for_policy: bool,
+    /// Whether the image installs itself on nodes, by the program that it holds.
+    pub installs_itself: bool,
     /// Whether even what will not load is made.
     pub force: bool,
 }
@@ -39,12 +44,18 @@ pub enum ImageError {
     /// Source or launcher.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// One of the source's files.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
     /// The image.
     #[error(transparent)]
     Oci(#[from] OciError),
     /// The hook's program.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// Nothing in the image could install it.
+    #[error("an image without mesa-node cannot install itself on a node")]
+    NoProgram,
     /// A policy for nobody knows which launcher.
     #[error(
         "which pods have the launcher {0} is not known: it does not say its reference, and QEMU loads modules of its own \
@@ -65,8 +76,12 @@ impl Failure for ImageError {
     fn fix(&self) -> Option<String> {
         match self {
             ImageError::Scan(error) => error.fix(),
+            ImageError::Tree(error) => error.fix(),
             ImageError::Oci(error) => error.fix(),
             ImageError::Program(error) => error.fix(),
+            ImageError::NoProgram => {
+                Some("give mesa-node as `make mesa-node` builds it".to_owned())
+            }
             ImageError::NoReference(_) => {
                 Some("give the reference that pods have of it".to_owned())
             }
@@ -88,6 +103,9 @@ pub fn image(all: &[Sources], options: &Options) -> Result<Vec<Imaged>, ImageErr
             references: options.launchers.len(),
             launchers: all.len(),
         });
+    }
+    if options.installs_itself && options.program.is_none() {
+        return Err(ImageError::NoProgram);
     }
     let mut imaged = Vec::new();
     for (number, sources) in all.iter().enumerate() {
@@ -135,35 +153,48 @@ fn make(
     options: &Options,
 ) -> Result<Image, ImageError> {
     let node = sources.node().map_err(ScanError::from)?;
-    let placed = imaged.scan.plan.files.iter();
-    let files = placed.map(|file| File {
-        name: file.staged.clone(),
-        tree: node.tree(),
-        path: file.item.real_path.clone(),
-        id: file.item.id,
-        size: file.item.size,
-        is_program: false,
-    });
     let program = options.program.as_ref();
     let program = program.map(|file| Program::open(file, node.arch));
     let program = program.transpose()?;
-    let program = program.as_ref().map(|program| File {
-        name: PROGRAM.to_owned(),
-        tree: program.tree(),
-        path: program.path.clone(),
-        id: program.id,
-        size: program.size,
-        is_program: true,
+    let addition = program.as_ref().map(|program| Addition {
+        path: PROGRAM.to_owned(),
+        program,
     });
-    let files: Vec<File<'_>> = files.chain(program).collect();
-    let mut mesa = Mesa::of(&imaged.scan);
-    let bar = progress(imaged.scan.files.total_size());
+    // Two passes over the bytes: reading what is there, packing it.
+    let bar = progress(imaged.scan.files.total_size().saturating_mul(2));
+    bar.set_message("reading");
+    let Originals { manifest, files } = Originals::read(
+        node.tree(),
+        &imaged.scan.plan.files,
+        addition.as_ref(),
+        (node.arch, imaged.scan.files.minimal_glibc()),
+        &|bytes| bar.inc(bytes),
+    )?;
+    let manifest = Manifest {
+        layout: Some(imaged.scan.layout()),
+        ..manifest
+    };
+    let text = manifest.text();
+    let files = manifest.files.iter().zip(files.into_values());
+    let files = files.map(|(file, original)| File {
+        name: file.path.clone(),
+        size: file.size,
+        sha256: file.sha256.clone(),
+        is_program: file.executable,
+        open: Box::new(move || original.open()),
+    });
+    let list = File {
+        name: FLAT_MANIFEST.to_owned(),
+        size: text.len() as u64,
+        sha256: hex(&Sha256::digest(&text)),
+        is_program: false,
+        open: Box::new(|| Ok(Box::new(text.as_slice()) as Box<dyn Read>)),
+    };
     bar.set_message("packing");
-    let layer = oci::pack(files, beside(&options.to), &bar, &mut |name, bytes| {
-        mesa.see(name, bytes);
-    })?;
+    let files = files.chain([list]).collect();
+    let layer = oci::pack(files, beside(&options.to), &bar)?;
     bar.finish_and_clear();
-    let annotations = annotations(imaged, mesa.version());
+    let annotations = annotations(imaged, manifest.mesa);
     Ok(Image::of(layer, node.arch, reference, &annotations)?)
 }
 
@@ -202,34 +233,6 @@ fn annotations(imaged: &Imaged, mesa: Option<String>) -> BTreeMap<String, String
     entries
         .filter_map(|(key, value)| Some((key.to_owned(), manifests::printable(&value?))))
         .collect()
-}
-
-/// Mesa's version, which its drivers say as they go by.
-struct Mesa {
-    drivers: BTreeMap<String, Finder>,
-}
-
-impl Mesa {
-    fn of(scan: &Scan) -> Self {
-        let files = scan.plan.files.iter();
-        let drivers = files
-            .filter(|file| file.item.role == Role::Dri || file.item.name.starts_with("libgallium"));
-        Mesa {
-            drivers: drivers
-                .map(|file| (file.staged.clone(), Finder::default()))
-                .collect(),
-        }
-    }
-
-    fn see(&mut self, name: &str, bytes: &[u8]) {
-        if let Some(finder) = self.drivers.get_mut(name) {
-            finder.feed(bytes);
-        }
-    }
-
-    fn version(self) -> Option<String> {
-        self.drivers.into_values().find_map(Finder::finish)
-    }
 }
 
 /// The reference under which a launcher was saved. A bare tag is none.

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use manifests::console::Failure;
 use mesa_injector::hook::PROGRAM;
+use staging::label::{self, Label};
+use staging::{Area, Context, Generation, MANIFEST, Selinux, StagingError, human_size};
 
 use super::progress;
 use super::scan::{self, ScanError};
 use super::sources::{SourceError, Sources};
 use crate::container::{self, Findings};
-use crate::gl::{Layout, Role, directory_of};
+use crate::gl::{Addition, Layout, Originals, Role, directory_of};
 use crate::loader::{Program, ProgramError};
 use crate::output::{self, OutputError, Scan, Staged};
-use crate::staging::label::{self, Label};
-use crate::staging::{self, Addition, Area, Context, Generation, Selinux, StagingError};
-use crate::tree::{Directory, base_name};
+use crate::tree::{Directory, TreeError, base_name};
 
 /// What to stage where.
 #[derive(Debug, Clone)]
@@ -55,6 +55,9 @@ pub enum StageError {
     /// Node or image.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// One of the node's files.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
     /// The settings.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -71,6 +74,7 @@ impl Failure for StageError {
         match self {
             StageError::After { source, .. } => source.fix(),
             StageError::Scan(error) => error.fix(),
+            StageError::Tree(error) => error.fix(),
             StageError::Output(error) => error.fix(),
             StageError::Staging(error) => error.fix(),
             StageError::Program(error) => error.fix(),
@@ -133,56 +137,73 @@ fn try_stage(sources: &Sources, root: &Path, options: &Options) -> Result<Staged
     };
 
     let size = scan.files.total_size();
+    let shown = human_size(size);
     let mut done = Vec::new();
-    let area = Area::open(&options.to).map_err(|error| error.with_size(size))?;
+    let area = Area::open(&options.to).map_err(|error| error.with_size(&shown))?;
     let selinux = Context::choose(options.selinux);
     // Two passes over the bytes: reading what is there, copying it.
     let progress = progress(size.saturating_mul(2));
+    let more = |bytes| progress.inc(bytes);
     let addition = program.as_ref().map(|program| Addition {
         path: format!("{}/{PROGRAM}", directory_of(Role::Library)),
         program,
     });
-    let generation = Generation::read(
+    progress.set_message("reading");
+    let originals = Originals::read(
         node.tree(),
         &scan.plan.files,
         addition.as_ref(),
         (node.arch, scan.files.minimal_glibc()),
-        &progress,
+        &more,
     )?;
+    progress.set_message("copying");
+    let generation = generation(originals);
     let built = area
-        .publish(&generation, selinux.as_ref(), &progress)
-        .map_err(|error| error.with_size(size))?;
+        .publish(&generation, selinux.as_ref(), &more)
+        .map_err(|error| error.with_size(&shown))?;
     progress.finish_and_clear();
     done.push(match built {
-        true => format!("generation {} is current", generation.id),
-        false => format!("generation {} is current already", generation.id),
+        true => format!("generation {} is current", generation.id()),
+        false => format!("generation {} is current already", generation.id()),
     });
     done.extend(selinux.and_then(|context| context.advice(&options.to)));
     done.extend(not_root());
     let after = |source| StageError::After {
-        generation: generation.id.clone(),
+        generation: generation.id().to_owned(),
         source,
     };
     if let Some(file) = &options.label {
         let label = Label {
             ready: scan.findings.loads(),
             layout: scan.layout(),
+            of_image: false,
             expiry: options.expiry,
         };
-        label::write(file, &label, &generation).map_err(after)?;
+        label::write(file, &label, generation.manifest()).map_err(after)?;
     }
     if let Some(keep) = options.keep {
-        let pruned = area.prune(keep, &generation.id, &options.proc);
-        for id in pruned.map_err(after)? {
+        let pruned = area.prune(keep, &options.proc);
+        for id in pruned.map_err(after)?.removed {
             done.push(format!("generation {id} is removed"));
         }
     }
     Ok(Staged {
         findings: scan.findings,
-        generation: Some(generation.id),
+        generation: Some(generation.id().to_owned()),
         settings,
         done,
     })
+}
+
+fn generation(originals: Originals<'_>) -> Generation<'_> {
+    let files = originals.files.into_iter().map(|(name, original)| {
+        let original = staging::Original {
+            on_this_machine: original.tree.on_this_machine(&original.path),
+            open: Box::new(move || original.open()),
+        };
+        (name, original)
+    });
+    Generation::new(originals.manifest, MANIFEST, files.collect())
 }
 
 /// Nothing is staged that will not load: what is current may.

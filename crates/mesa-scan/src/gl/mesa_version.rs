@@ -9,7 +9,7 @@ const MAX: usize = 64;
 
 /// Looks for the version in bytes that come piece by piece.
 #[derive(Debug, Default)]
-pub struct Finder {
+pub(super) struct Finder {
     /// The end of what came so far, in which a version may have begun.
     rest: Vec<u8>,
     found: Option<String>,
@@ -17,7 +17,7 @@ pub struct Finder {
 
 impl Finder {
     /// Takes the next bytes.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
         if self.found.is_some() {
             return;
         }
@@ -33,7 +33,7 @@ impl Finder {
     }
 
     /// The version, once all bytes are there.
-    pub fn finish(self) -> Option<String> {
+    pub(super) fn finish(self) -> Option<String> {
         self.found
     }
 }

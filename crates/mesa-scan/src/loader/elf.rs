@@ -272,7 +272,7 @@ impl<R: Read + Seek> Image<'_, R> {
                 if note.name() == elf::ELF_NOTE_GNU
                     && note.n_type(self.endian) == elf::NT_GNU_BUILD_ID
                 {
-                    return Ok(Some(crate::text::hex(note.desc())));
+                    return Ok(Some(staging::hex(note.desc())));
                 }
             }
         }

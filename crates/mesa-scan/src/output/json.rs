@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{ImageVolume, Imaged, OutputError, Scan, Staged, System};
+use super::{Delivery, Imaged, OutputError, Scan, Staged, System};
 use crate::container::Findings;
 use crate::gl::{Item, Layout, Mount};
 use crate::loader::glibc;
@@ -80,7 +80,7 @@ pub fn check(findings: &Findings) -> Result<String, OutputError> {
 ///
 /// # Errors
 /// Where the policy would not accept settings.
-pub fn image(all: &[Imaged], volume: &ImageVolume) -> Result<String, OutputError> {
+pub fn image(all: &[Imaged], delivery: &Delivery) -> Result<String, OutputError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Images<'a> {
@@ -93,6 +93,7 @@ pub fn image(all: &[Imaged], volume: &ImageVolume) -> Result<String, OutputError
     struct One<'a> {
         name: &'a str,
         launcher: &'a Option<String>,
+        layout: String,
         loads: bool,
         findings: &'a Findings,
         files: usize,
@@ -117,12 +118,13 @@ pub fn image(all: &[Imaged], volume: &ImageVolume) -> Result<String, OutputError
                 reference: made.reference.to_string(),
                 digest: &made.digest,
                 compressed: made.size,
-                settings: serde_json::from_str(&super::image_settings(imaged, made, volume)?)?,
+                settings: serde_json::from_str(&super::image_settings(imaged, made, delivery)?)?,
             }),
         };
         images.push(One {
             name: &imaged.name,
             launcher: &imaged.launcher,
+            layout: imaged.scan.layout(),
             loads: imaged.scan.findings.loads(),
             findings: &imaged.scan.findings,
             files: imaged.scan.files.file_count(),

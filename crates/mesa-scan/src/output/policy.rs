@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use manifests::{Mode, Policy};
 
 use super::settings::labels;
-use super::{ImageVolume, Imaged, Made, OutputError, Scan};
+use super::{Delivery, Imaged, Made, OutputError, Scan};
 use crate::gl::Layout;
-use crate::staging::label;
+use staging::label;
 
 /// A ClusterAdmissionPolicy with the settings for a scan.
 ///
@@ -41,7 +41,7 @@ pub fn policy(scan: &Scan, module: &str) -> Result<String, OutputError> {
 pub fn image_policy(
     imaged: &Imaged,
     made: &Made,
-    volume: &ImageVolume,
+    delivery: &Delivery,
     module: &str,
 ) -> Result<String, OutputError> {
     let launcher = imaged.launcher.as_deref().unwrap_or("every launcher");
@@ -49,8 +49,14 @@ pub fn image_policy(
         format!("OpenGL for VMs with the label mesa-injector.io/inject: enabled, in {launcher}."),
         format!("The image: {}", made.reference.pinned(&made.digest)),
     ];
+    if let Delivery::Node { directory } = delivery {
+        comments.push(format!(
+            "It is on the node: the DaemonSet of deploy/node, with this image, fills {} and labels the nodes.",
+            manifests::printable(directory)
+        ));
+    }
     comments.extend(said(&imaged.scan));
-    let settings = super::image_settings(imaged, made, volume)?;
+    let settings = super::image_settings(imaged, made, delivery)?;
     let name = format!("mesa-injector-{}", imaged.name);
     let settings = serde_json::from_str(&settings)?;
     let policy = Policy::for_labels(&name, module, labels(), settings);

@@ -6,8 +6,8 @@ use crate::loader::{Arch, Loader, glibc};
 use sha2::{Digest, Sha256};
 
 use crate::oci::Reference;
-use crate::text::hex;
 use crate::tree::{RealPath, base_name};
+use staging::hex;
 
 /// A node's or an image's C library.
 #[derive(Debug, Clone, serde::Serialize)]

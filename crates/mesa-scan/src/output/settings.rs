@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use mesa_injector::settings::Settings;
 use serde::Serialize;
 
+use staging::{CURRENT, label};
+
 use super::OutputError;
 use super::{Imaged, Made};
 use crate::gl::{FLAT_VOLUME, Mount, Plan};
@@ -80,6 +82,18 @@ pub fn staged_settings(
     Ok(text)
 }
 
+/// How the files of a flat image come into pods.
+#[derive(Debug, Clone)]
+pub enum Delivery {
+    /// As an image volume.
+    Volume(ImageVolume),
+    /// From the node, where the image has installed itself.
+    Node {
+        /// The directory that `mesa-node install` fills.
+        directory: String,
+    },
+}
+
 /// How the image volume is to be pulled.
 #[derive(Debug, Clone, Default)]
 pub struct ImageVolume {
@@ -109,7 +123,7 @@ pub(super) fn labels() -> BTreeMap<String, String> {
 pub fn image_settings(
     imaged: &Imaged,
     made: &Made,
-    volume: &ImageVolume,
+    delivery: &Delivery,
 ) -> Result<String, OutputError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -128,10 +142,15 @@ pub fn image_settings(
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Written<'a> {
-        images: [Image<'a>; 1],
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        images: Vec<Image<'a>>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        host_paths: Vec<Mount>,
         #[serde(rename = "match")]
         matches: Matches<'a>,
         architecture: &'a str,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        node_selector: BTreeMap<String, String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         display: Option<Display<'a>>,
         on_conflict: &'a str,
@@ -139,31 +158,54 @@ pub fn image_settings(
         image_pull_secrets: &'a [String],
     }
     let mounts = imaged.scan.plan.mounts.iter();
-    let written = Written {
-        images: [Image {
-            name: FLAT_VOLUME,
-            reference: match volume.by_tag {
-                true => made.reference.to_string(),
-                false => made.reference.pinned(&made.digest),
-            },
-            pull_policy: volume.by_tag.then_some("IfNotPresent"),
-            mounts: mounts
-                .map(|mount| MountPath {
-                    mount_path: &mount.mount_path,
-                })
-                .collect(),
-        }],
+    let mut written = Written {
+        images: Vec::new(),
+        host_paths: Vec::new(),
         matches: Matches {
             labels: labels(),
             images: imaged.launcher.as_deref().map(|launcher| [launcher]),
         },
         architecture: imaged.scan.node.arch.oci_name(),
+        node_selector: BTreeMap::new(),
+        // Of the node's directories the first is that of the libraries, with the program in it.
         display: made.has_hook.then_some(Display {
             volume: FLAT_VOLUME,
         }),
         on_conflict: "reject",
-        image_pull_secrets: &volume.pull_secrets,
+        image_pull_secrets: &[],
     };
+    match delivery {
+        Delivery::Volume(volume) => {
+            written.images.push(Image {
+                name: FLAT_VOLUME,
+                reference: match volume.by_tag {
+                    true => made.reference.to_string(),
+                    false => made.reference.pinned(&made.digest),
+                },
+                pull_policy: volume.by_tag.then_some("IfNotPresent"),
+                mounts: mounts
+                    .map(|mount| MountPath {
+                        mount_path: &mount.mount_path,
+                    })
+                    .collect(),
+            });
+            written.image_pull_secrets = &volume.pull_secrets;
+        }
+        Delivery::Node { directory } => {
+            let layout = imaged.scan.layout();
+            let path = format!("{}/{layout}/{CURRENT}", directory.trim_end_matches('/'));
+            let host_paths = mounts.enumerate().map(|(number, mount)| Mount {
+                name: match number {
+                    0 => FLAT_VOLUME.to_owned(),
+                    number => format!("{FLAT_VOLUME}-{}", number + 1),
+                },
+                path: path.clone(),
+                ..mount.clone()
+            });
+            written.host_paths = host_paths.collect();
+            written.node_selector = label::selector_of_image(&layout);
+        }
+    }
     let text = manifests::to_json(&written)?;
     Settings::from_json(&text).map_err(OutputError::Refused)?;
     Ok(text)

@@ -10,7 +10,7 @@ use super::{Scan, System};
 use crate::container::Findings;
 use crate::gl::files::size_of;
 use crate::gl::{Item, Layout, Mount, Role};
-use crate::text::human_size;
+use staging::human_size;
 
 const HEAD: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();

@@ -8,11 +8,10 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
 use mesa_scan::commands::scan::scan;
-use mesa_scan::gl::Layout;
+use mesa_scan::gl::{Layout, Originals};
 use mesa_scan::loader::Arch;
-use mesa_scan::staging::{Generation, StagingError};
+use mesa_scan::tree::TreeError;
 use rstest::rstest;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
@@ -695,16 +694,16 @@ fn what_changes_after_it_was_judged_is_not_staged(#[case] is_another_file: bool)
     let scan = scan(&sources, Layout::Staged, "/mesa/current").unwrap();
     let node = sources.node().unwrap();
     let read = || {
-        Generation::read(
+        Originals::read(
             node.tree(),
             &scan.plan.files,
             None,
             (Arch::X86_64, None),
-            &ProgressBar::hidden(),
+            &|_| {},
         )
     };
-    let id = read().unwrap().id;
-    assert_eq!(read().unwrap().id, id);
+    let id = read().unwrap().manifest.id;
+    assert_eq!(read().unwrap().manifest.id, id);
 
     let file = stage.node.at(driconf);
     let other = fs::read_to_string(&file).unwrap().to_uppercase();
@@ -716,7 +715,7 @@ fn what_changes_after_it_was_judged_is_not_staged(#[case] is_another_file: bool)
     }
     let error = read().err().expect("it is read all the same");
     assert!(
-        matches!(&error, StagingError::Changed(path) if path == driconf),
+        matches!(&error, TreeError::Invalid { path, .. } if path == driconf),
         "{error}"
     );
 }

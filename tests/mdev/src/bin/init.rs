@@ -40,8 +40,8 @@ const MODULES: &str = "/modules";
 const PROCESSORS: usize = 2;
 /// The user of a launcher.
 const USER: u32 = 107;
-/// An emulated QEMU on an emulated processor takes its time.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// An emulated QEMU on an emulated processor takes its time: ramfb alone a minute, and three on a machine that is half as fast.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// A VM that fails to start does so before it answers.
 const PAUSE: Duration = Duration::from_millis(100);
 

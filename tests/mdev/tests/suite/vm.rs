@@ -11,7 +11,7 @@ use crate::kernel::Kernel;
 use crate::machine::{Copy, repository, run, stock_launcher};
 
 /// Far more than it takes.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(1500);
 /// How soon the machine has begun, where KVM does what it should. In a virtual machine it may not.
 const SOON: Duration = Duration::from_secs(15);
 const KVM: [&str; 4] = ["-accel", "kvm", "-cpu", "host"];

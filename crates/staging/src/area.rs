@@ -6,12 +6,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use indicatif::ProgressBar;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, StatVfsMountFlags};
 
 use super::generation::{Generation, make_directory, sync_directory};
+use super::in_use::{User, in_use};
+use super::manifest::is_id;
 use super::selinux::Context;
-use super::{StagingError, in_use};
+use super::{Progress, StagingError};
 
 /// The link to the generation that new containers get.
 pub const CURRENT: &str = "current";
@@ -27,7 +28,16 @@ const DAMAGED: &str = ".damaged-";
 pub struct Area {
     directory: PathBuf,
     generations: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+/// What became of generations that are not current.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// The ids of those that are gone.
+    pub removed: Vec<String>,
+    /// Those that stay, each with a process that has it mounted.
+    pub mounted: Vec<(String, User)>,
 }
 
 impl Area {
@@ -52,7 +62,7 @@ impl Area {
         let area = Area {
             directory,
             generations,
-            _lock: lock,
+            lock,
         };
         area.remove_leftovers()?;
         Ok(area)
@@ -66,9 +76,9 @@ impl Area {
         &self,
         generation: &Generation<'_>,
         context: Option<&Context>,
-        progress: &ProgressBar,
+        progress: Progress<'_>,
     ) -> Result<bool, StagingError> {
-        let place = self.generations.join(&generation.id);
+        let place = self.generations.join(generation.id());
         let there = generation.is_at(&place);
         if there {
             generation.refresh(&place, context)?;
@@ -82,7 +92,7 @@ impl Area {
             }
             self.put(&new, &place)?;
         }
-        let flipped = self.flip(&generation.id)?;
+        let flipped = self.flip(generation.id())?;
         Ok(!there || flipped)
     }
 
@@ -121,28 +131,31 @@ impl Area {
         Ok(true)
     }
 
-    /// Removes all but `keep` of the generations that are neither current nor mounted anywhere. Returns their ids.
+    /// The id of the generation that new containers get.
+    #[must_use]
+    pub fn current(&self) -> Option<String> {
+        let target = fs::read_link(self.directory.join(CURRENT)).ok()?;
+        Some(target.file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// Removes all but `keep` of the generations that are neither current nor mounted anywhere.
     ///
     /// # Errors
     /// Where it cannot be told which are mounted, or one cannot be removed.
-    pub fn prune(
-        &self,
-        keep: usize,
-        current: &str,
-        proc: &Path,
-    ) -> Result<Vec<String>, StagingError> {
+    pub fn prune(&self, keep: usize, proc: &Path) -> Result<Pruned, StagingError> {
+        let current = self.current();
         let mut old: Vec<(SystemTime, String)> = Vec::new();
         for (name, path) in self.names(&self.generations)? {
-            let is_ours = Generation::is_id(&name) || name.starts_with(DAMAGED);
-            if name != current && is_ours && path.is_dir() {
+            let is_ours = is_id(&name) || name.starts_with(DAMAGED);
+            if Some(&name) != current.as_ref() && is_ours && path.is_dir() {
                 let metadata = fs::metadata(&path).map_err(StagingError::io(&path))?;
                 old.push((metadata.modified().map_err(StagingError::io(&path))?, name));
             }
         }
         old.sort();
         let mut ids: Vec<String> = old.into_iter().map(|(_, id)| id).collect();
-        let used = in_use::in_use(proc, &ids)?;
-        ids.retain(|id| !used.contains(id));
+        let used = in_use(proc, &ids)?;
+        ids.retain(|id| !used.contains_key(id));
         ids.truncate(ids.len().saturating_sub(keep));
         for id in &ids {
             let path = self.generations.join(id);
@@ -150,7 +163,54 @@ impl Area {
             fs::rename(&path, &old).map_err(StagingError::io(&path))?;
             fs::remove_dir_all(&old).map_err(StagingError::io(&old))?;
         }
-        Ok(ids)
+        Ok(Pruned {
+            removed: ids,
+            mounted: used.into_iter().collect(),
+        })
+    }
+
+    /// Takes everything away that no container has mounted: first `current`, so that no container begins with what goes; in
+    /// the end, where nothing stays, the directory itself.
+    ///
+    /// # Errors
+    /// Where it cannot be told which generations are mounted, or something cannot be removed.
+    pub fn remove(self, proc: &Path) -> Result<Pruned, StagingError> {
+        // Where that cannot be told, all stays as it is.
+        in_use(proc, &[])?;
+        let current = self.directory.join(CURRENT);
+        match fs::remove_file(&current) {
+            Ok(()) => sync_directory(&self.directory)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StagingError::io(&current)(error)),
+        }
+        let pruned = self.prune(0, proc)?;
+        if pruned.mounted.is_empty() {
+            let lock = self.directory.join(LOCK);
+            fs::remove_dir(&self.generations).map_err(StagingError::io(&self.generations))?;
+            fs::remove_file(&lock).map_err(StagingError::io(&lock))?;
+            fs::remove_dir(&self.directory).map_err(StagingError::io(&self.directory))?;
+        }
+        Ok(pruned)
+    }
+
+    /// Says that somebody looks after this directory, in a way that is there after a restart.
+    ///
+    /// # Errors
+    /// Where the file system is read-only.
+    pub fn touch(&self) -> Result<(), StagingError> {
+        let now = SystemTime::now();
+        let touched = self.lock.set_modified(now);
+        touched.map_err(StagingError::io(&self.directory.join(LOCK)))
+    }
+
+    /// When somebody last said so.
+    ///
+    /// # Errors
+    /// Where the lock cannot be read.
+    pub fn touched(&self) -> Result<SystemTime, StagingError> {
+        let metadata = self.lock.metadata();
+        let modified = metadata.and_then(|metadata| metadata.modified());
+        modified.map_err(StagingError::io(&self.directory.join(LOCK)))
     }
 
     fn remove_leftovers(&self) -> Result<(), StagingError> {
@@ -232,10 +292,18 @@ fn lock(directory: &Path) -> Result<File, StagingError> {
         .open(&path)
         .map_err(StagingError::io(&path))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+        // Whoever removed the directory meanwhile has locked a file that is gone.
+        Ok(()) if is_at(&file, &path) => Ok(file),
+        Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => {
             Err(StagingError::Locked(directory.display().to_string()))
         }
         Err(error) => Err(StagingError::io(&path)(error.into())),
     }
+}
+
+/// Whether the file that is open still has its name.
+fn is_at(file: &File, path: &Path) -> bool {
+    let there = fs::metadata(path).map(|there| (there.dev(), there.ino()));
+    let open = file.metadata().map(|open| (open.dev(), open.ino()));
+    there.is_ok_and(|there| open.is_ok_and(|open| open == there))
 }

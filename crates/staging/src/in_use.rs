@@ -1,6 +1,7 @@
 //! Which generations running containers still have mounted.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -10,39 +11,51 @@ use super::StagingError;
 /// What the kernel calls the first of all namespaces of processes.
 const HOST: &str = "pid:[4026531836]";
 
-/// The generations, by id, that any process of `proc` sees mounted.
+/// A process that has a generation mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its number on the node.
+    pub pid: u32,
+    /// What the kernel calls it.
+    pub name: String,
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({})", self.pid, self.name)
+    }
+}
+
+/// The generations, by id, that processes of `proc` see mounted, each with one that does.
 ///
 /// A container's mount shows, in the fourth field of its mountinfo, which directory of the file system it is (proc(5)).
 ///
 /// # Errors
 /// Where that cannot be told for all processes: then nothing may be removed.
-pub(super) fn in_use(proc: &Path, ids: &[String]) -> Result<BTreeSet<String>, StagingError> {
-    if let Ok(namespace) = fs::read_link(proc.join("1/ns/pid"))
-        && namespace != Path::new(HOST)
-    {
+pub(super) fn in_use(proc: &Path, ids: &[String]) -> Result<BTreeMap<String, User>, StagingError> {
+    if !is_the_nodes(proc) {
         let other = io::Error::other(
             "it shows the processes of one container alone, and not those that have generations mounted",
         );
         return Err(StagingError::Proc(proc.display().to_string(), other));
     }
-    let mut used = BTreeSet::new();
+    let mut used = BTreeMap::new();
     let mut processes = 0;
     for entry in fs::read_dir(proc).map_err(StagingError::io(proc))? {
         let entry = entry.map_err(StagingError::io(proc))?;
-        let name = entry.file_name();
-        if !name
-            .to_string_lossy()
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-        {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
             continue;
-        }
+        };
         let path = entry.path().join("mountinfo");
         match fs::read_to_string(&path) {
             Ok(text) => {
                 processes += 1;
-                let of_text = ids.iter().filter(|id| mentions(&text, id));
-                used.extend(of_text.cloned());
+                for id in ids.iter().filter(|id| mentions(&text, id)) {
+                    used.entry(id.clone()).or_insert_with(|| User {
+                        pid,
+                        name: name(&entry.path()),
+                    });
+                }
             }
             Err(error) if has_ended(&error) => {}
             Err(error) => return Err(StagingError::io(&path)(error)),
@@ -56,6 +69,23 @@ pub(super) fn in_use(proc: &Path, ids: &[String]) -> Result<BTreeSet<String>, St
         return Err(StagingError::io(proc)(none));
     }
     Ok(used)
+}
+
+/// Whether a proc file system shows the node's processes, as far as that can be told: those of the first namespace, or
+/// those of a namespace around our own, for a node may be a container itself (kind).
+fn is_the_nodes(proc: &Path) -> bool {
+    let Ok(shown) = fs::read_link(proc.join("1/ns/pid")) else {
+        // What does not say it is judged by the processes that it shows.
+        return true;
+    };
+    let own = fs::read_link("/proc/self/ns/pid");
+    let shows_us = || fs::read_link(proc.join("self")).is_ok();
+    shown == Path::new(HOST) || (own.is_ok_and(|own| own != shown) && shows_us())
+}
+
+fn name(process: &Path) -> String {
+    let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+    manifests::printable(name.trim_end())
 }
 
 fn mentions(mountinfo: &str, id: &str) -> bool {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
+use std::str::FromStr;
 
 use rustix::fs::XattrFlags;
 
@@ -20,6 +21,24 @@ pub enum Selinux {
     Always,
     /// Not at all.
     Never,
+}
+
+impl Selinux {
+    /// What they are called, in the order of [`Selinux::from_str`].
+    pub const NAMES: [&str; 3] = ["auto", "always", "never"];
+}
+
+impl FromStr for Selinux {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Selinux::Auto),
+            "always" => Ok(Selinux::Always),
+            "never" => Ok(Selinux::Never),
+            other => Err(format!("{other} is none of {}", Self::NAMES.join(", "))),
+        }
+    }
 }
 
 /// The context that files get.
