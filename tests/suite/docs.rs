@@ -260,6 +260,8 @@ fn every_command_is_one_that_a_test_knows() {
                     makefile.contains(&format!("\n{target}:")) && variables.iter().all(is_used)
                 }
                 ["kubectl", "apply", "-f", file] => repository(file).is_file(),
+                // Run by tests/cluster as they stand there.
+                ["kubectl", ..] => name == "node.md",
                 ["kwctl", "run", "-r", request, module] => {
                     repository(request).is_file() && makefile.contains(&format!("\n{module}:"))
                 }

@@ -11,6 +11,7 @@
 mod any_bytes;
 #[path = "../common/mod.rs"]
 mod common;
+mod deploy;
 mod docs;
 mod images;
 mod launcher_pods;

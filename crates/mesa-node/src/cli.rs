@@ -23,6 +23,9 @@ use crate::stop;
 /// Where a node has the files unless told otherwise.
 const DIRECTORY: &str = "/var/lib/mesa-injector";
 
+/// How soon it is tried again to remove what stays.
+const AGAIN: Duration = Duration::from_secs(10);
+
 const EXAMPLES: &str = "\
 Examples:
   What the policy puts beside virt-launcher, for VMs with a vGPU:
@@ -154,7 +157,7 @@ pub struct RemoveArgs {
     /// The node's proc file system, which tells what containers have mounted
     #[arg(long, value_name = "DIR", default_value = "/proc")]
     pub proc: PathBuf,
-    /// Then wait for SIGTERM, as the container of a DaemonSet has to
+    /// Try again until nothing stays, and then wait for SIGTERM, as the container of a DaemonSet has to
     #[arg(long)]
     pub stay: bool,
 }
@@ -315,17 +318,24 @@ fn sentence(status: &LayoutStatus) -> String {
 }
 
 fn remove(args: &RemoveArgs) -> Result<bool, Error> {
-    let removed = remove::remove(&args.place.place(), args.layout.as_deref(), &args.proc)?;
-    for line in &removed.gone {
-        console::note(line);
+    let mut said = Vec::new();
+    loop {
+        let removed = remove::remove(&args.place.place(), args.layout.as_deref(), &args.proc)?;
+        for line in &removed.gone {
+            console::note(line);
+        }
+        for line in removed.stays.iter().filter(|line| !said.contains(*line)) {
+            console::say("stays", line);
+        }
+        let is_done = removed.stays.is_empty();
+        if !args.stay {
+            return Ok(is_done);
+        }
+        said = removed.stays;
+        if stop::wait((!is_done).then_some(AGAIN))? {
+            return Ok(is_done);
+        }
     }
-    for line in &removed.stays {
-        console::say("stays", line);
-    }
-    if args.stay {
-        stop::wait()?;
-    }
-    Ok(removed.stays.is_empty())
 }
 
 fn hook(args: &HookArgs) -> Result<(), Error> {

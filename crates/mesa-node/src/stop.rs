@@ -1,6 +1,7 @@
 //! The signals that end a container.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -31,16 +32,21 @@ impl Stop {
     }
 }
 
-/// Waits for one, and does nothing meanwhile.
+/// Waits for one, and does nothing meanwhile; not longer than `at_most`. Returns whether there was one.
 ///
 /// # Errors
 /// What the system said.
-pub fn wait() -> io::Result<()> {
+pub fn wait(at_most: Option<Duration>) -> io::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
+        .enable_time()
         .build()?;
     runtime.block_on(async {
-        Stop::new()?.told().await;
-        Ok(())
+        let mut stop = Stop::new()?;
+        let Some(at_most) = at_most else {
+            stop.told().await;
+            return Ok(true);
+        };
+        Ok(tokio::time::timeout(at_most, stop.told()).await.is_ok())
     })
 }

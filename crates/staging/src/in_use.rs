@@ -40,16 +40,16 @@ pub(super) fn in_use(proc: &Path, ids: &[String]) -> Result<BTreeMap<String, Use
         return Err(StagingError::Proc(proc.display().to_string(), other));
     }
     let mut used = BTreeMap::new();
-    let mut processes = 0;
+    let mut sees_the_first = false;
     for entry in fs::read_dir(proc).map_err(StagingError::io(proc))? {
         let entry = entry.map_err(StagingError::io(proc))?;
-        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
+        let Ok(pid): Result<u32, _> = entry.file_name().to_string_lossy().parse() else {
             continue;
         };
         let path = entry.path().join("mountinfo");
         match fs::read_to_string(&path) {
             Ok(text) => {
-                processes += 1;
+                sees_the_first |= pid == 1;
                 for id in ids.iter().filter(|id| mentions(&text, id)) {
                     used.entry(id.clone()).or_insert_with(|| User {
                         pid,
@@ -61,12 +61,13 @@ pub(super) fn in_use(proc: &Path, ids: &[String]) -> Result<BTreeMap<String, Use
             Err(error) => return Err(StagingError::io(&path)(error)),
         }
     }
-    if processes == 0 {
+    // Every node has that one: where it is not seen, others may not be either (hidepid, proc(5)).
+    if !sees_the_first {
         let none = io::Error::new(
             io::ErrorKind::NotFound,
-            "no process there, so this is not the node's proc file system",
+            "no process 1 there, so this does not show all processes of the node",
         );
-        return Err(StagingError::io(proc)(none));
+        return Err(StagingError::Proc(proc.display().to_string(), none));
     }
     Ok(used)
 }

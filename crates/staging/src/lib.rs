@@ -78,7 +78,8 @@ impl Failure for StagingError {
         let fix = match self {
             StagingError::Io { .. } => return None,
             StagingError::Proc(..) => {
-                "show the node's: a container needs the host's process namespace (hostPID), or the node's proc mounted"
+                "show the node's: a container needs the host's process namespace (hostPID), or the node's proc mounted, and \
+                 where that hides processes (hidepid) the capability SYS_PTRACE"
             }
             StagingError::Locked(_) => "wait until it is done",
             StagingError::Unsafe { fix, .. } => fix,

@@ -72,6 +72,9 @@ pub struct Installed {
     server: Child,
 }
 
+/// A part of the control plane, which ends with this value.
+pub struct Controller(Child);
+
 impl Cluster {
     /// Starts one in a directory. `busybox` is a static one, that every sandbox runs; `plugins` are those of the Container
     /// Network Interface.
@@ -213,14 +216,36 @@ impl Cluster {
     ///
     /// # Errors
     /// Where it cannot be started.
-    pub fn start_scheduler(&self) -> Result<(), ClusterError> {
-        let mut scheduler = Command::new(self.hosts.path("hyper"));
-        scheduler.args(["kube-scheduler", "--leader-elect=false", "--kubeconfig"]);
-        scheduler.arg(self.kubectl().kubeconfig());
-        self.spawn("scheduler", &mut scheduler)?;
+    pub fn start_scheduler(&self) -> Result<Controller, ClusterError> {
+        let scheduler = self.start_controller("kube-scheduler", &[])?;
         // The node is ready, which a controller would note.
-        let ready = ["taint", "node", NODE, "node.kubernetes.io/not-ready-"];
-        self.kubectl().run(&ready).map(drop)
+        let ready = "node.kubernetes.io/not-ready";
+        let node = self
+            .kubectl()
+            .run(&["get", "node", NODE, "--output", "yaml"])?;
+        if node.contains(ready) {
+            let taint = ["taint", "node", NODE, &format!("{ready}-")];
+            self.kubectl().run(&taint)?;
+        }
+        Ok(scheduler)
+    }
+
+    /// Starts the controllers of DaemonSets, and of what goes with something that is deleted.
+    ///
+    /// # Errors
+    /// Where they cannot be started.
+    pub fn start_controllers(&self) -> Result<Controller, ClusterError> {
+        let names =
+            "--controllers=daemonset-controller,garbage-collector-controller,namespace-controller";
+        let certificates = format!("--cert-dir={}", self.path("controllers").display());
+        self.start_controller("kube-controller-manager", &[names, &certificates])
+    }
+
+    fn start_controller(&self, name: &str, flags: &[&str]) -> Result<Controller, ClusterError> {
+        let mut controller = Command::new(self.hosts.path("hyper"));
+        controller.args([name, "--leader-elect=false", "--kubeconfig"]);
+        controller.arg(self.kubectl().kubeconfig()).args(flags);
+        Ok(Controller(self.spawn(name, &mut controller)?))
     }
 
     fn start_etcd(&self) -> Result<(), ClusterError> {
@@ -482,6 +507,13 @@ BinaryName = "{runc}"
             program: program.to_owned(),
             log: lines.get(last..).unwrap_or_default().join("\n"),
         }
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -490,6 +490,20 @@ fn remove_takes_the_label_first_and_says_what_stays() {
 }
 
 #[test]
+fn a_removal_that_stays_ends_at_sigterm_and_only_then() {
+    let (node, image) = (Node::new(), image(LAYOUT, "25.0"));
+    node.once_well(&image);
+    let mut remove = node.command("remove");
+    remove.arg("--stay").arg("--proc").arg(node.proc());
+    let running = Running::start(remove);
+    until("all is gone", || !node.to().exists());
+    thread::sleep(Duration::from_millis(300));
+    let (status, said) = running.terminate();
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("is removed"), "{said}");
+}
+
+#[test]
 fn remove_takes_a_label_whose_files_are_gone() {
     let (node, image) = (Node::new(), image(LAYOUT, "25.0"));
     node.once_well(&image);

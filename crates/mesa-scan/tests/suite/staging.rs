@@ -368,7 +368,7 @@ fn old_generations_go_unless_they_are_kept_or_mounted() {
     let empty = Root::new();
     stage.fails(
         &["--keep", "0", "--proc", empty.path().to_str().unwrap()],
-        "no process there",
+        "no process 1 there",
     );
 }
 

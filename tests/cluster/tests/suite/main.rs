@@ -14,6 +14,7 @@ mod launcher;
 #[path = "../../../display/tests/suite/machine.rs"]
 #[expect(dead_code, reason = "tests/display needs more roots")]
 mod machine;
+mod node;
 mod outages;
 mod pod;
 mod registry;
@@ -31,7 +32,7 @@ use crate::world::World;
 type Case = fn(&World);
 
 /// All cases. They change what is installed in the one cluster, and so come one after the other.
-const CASES: [(&str, Case); 18] = [
+const CASES: [(&str, Case); 19] = [
     (
         "deliveries::a_flat_image_gives_a_restricted_pod_its_display",
         deliveries::flat,
@@ -39,6 +40,10 @@ const CASES: [(&str, Case); 18] = [
     (
         "deliveries::a_staged_directory_gives_a_pod_its_display",
         deliveries::staged,
+    ),
+    (
+        "node::the_image_puts_itself_on_the_node_and_goes_again",
+        node::life,
     ),
     (
         "deliveries::files_that_the_node_lacks_are_named_in_an_event",

@@ -177,7 +177,7 @@ pub(crate) fn life(world: &World) {
     let policy = world.policy_file(&world.flat);
     let name = world.flat.metadata.name.as_str();
     let resource = format!("clusteradmissionpolicy/{name}");
-    world.cluster.start_scheduler().unwrap();
+    let _scheduler = world.cluster.start_scheduler().unwrap();
     let kubectl = world.cluster.kubectl();
     let (code, said) = world.tool(&kubectl, &["deploy", "status"], &policy);
     assert_eq!(
