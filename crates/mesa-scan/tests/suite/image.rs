@@ -11,6 +11,7 @@ use mesa_injector::settings::Settings;
 use mesa_scan::loader::Arch;
 use rstest::rstest;
 use serde_json::{Value, json};
+use staging::{FLAT_MANIFEST, Manifest};
 
 use crate::archives::{self, Layer};
 use crate::elf::{library, program};
@@ -259,6 +260,79 @@ fn the_hook_goes_with_the_files() {
     );
     let said = check(&without, 1);
     assert!(said.contains("volume mesa has no mesa-node"), "{said}");
+}
+
+/// For clusters without image volumes: the same mounts from a directory of the node, and only where the image has put it.
+#[test]
+fn an_image_may_be_delivered_by_the_node() {
+    let (source, launcher, place) = (source(BUILD), launcher(), Place::new());
+    let node_program = place.at("program");
+    fs::write(&node_program, program(Arch::X86_64, None)).unwrap();
+    let to = place.at("flat");
+    let make = |arguments: &[&str], status: i32| {
+        let mut make = command(source.path(), launcher.path(), &to);
+        make.args(arguments);
+        run(&mut make, status)
+    };
+    let with = ["--node-program", node_program.to_str().unwrap()];
+    let (text, _) = make(&[&with[..], &["-o", "json"]].concat(), 0);
+    let by_volume: Value = serde_json::from_str(&text).unwrap();
+    let deliver = [
+        "--deliver",
+        "node",
+        "--node-path",
+        "/opt/mesa/",
+        "-o",
+        "json",
+    ];
+    let (text, _) = make(&[&with[..], &deliver].concat(), 0);
+    let by_node: Value = serde_json::from_str(&text).unwrap();
+    let [volume, node] = [&by_volume, &by_node].map(|all| &all["images"][0]);
+    assert_eq!(volume["made"]["digest"], node["made"]["digest"]);
+
+    // The image says itself which layout it is of, and what is in it.
+    let layout = node["layout"].as_str().unwrap();
+    let files = files(&to);
+    let (_, manifest) = &files[FLAT_MANIFEST];
+    let manifest = Manifest::parse(manifest.as_ref().unwrap()).unwrap();
+    assert_eq!(manifest.layout.as_deref(), Some(layout));
+    let listed: Vec<&str> = manifest
+        .files
+        .iter()
+        .map(|file| file.path.as_str())
+        .collect();
+    let packed: Vec<&str> = files.keys().map(String::as_str).collect();
+    let packed: Vec<&str> = packed
+        .into_iter()
+        .filter(|name| *name != FLAT_MANIFEST)
+        .collect();
+    assert_eq!(listed, packed);
+
+    let settings = &node["made"]["settings"];
+    Settings::from_json(&settings.to_string()).unwrap();
+    assert!(settings.get("images").is_none());
+    let mount_paths = |list: &Value| -> Vec<Value> {
+        let list = list.as_array().unwrap();
+        list.iter()
+            .map(|mount| mount["mountPath"].clone())
+            .collect()
+    };
+    let host_paths = &settings["hostPaths"];
+    let mounts = &volume["made"]["settings"]["images"][0]["mounts"];
+    assert_eq!(mount_paths(host_paths), mount_paths(mounts));
+    let path = format!("/opt/mesa/{layout}/current");
+    for mount in host_paths.as_array().unwrap() {
+        assert_eq!(
+            (&mount["path"], &mount["type"]),
+            (&json!(path), &json!("Directory"))
+        );
+    }
+    assert_eq!(settings["display"]["volume"], host_paths[0]["name"]);
+    let label = format!("feature.node.kubernetes.io/mesa-injector.layout.{layout}");
+    assert_eq!(settings["nodeSelector"], json!({label: "true"}));
+
+    let (_, error) = make(&["--deliver", "node", "--no-hook"], 2);
+    assert!(error.contains("--node-program"), "{error}");
 }
 
 #[rstest]
