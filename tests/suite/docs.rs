@@ -284,6 +284,32 @@ fn every_command_is_one_that_a_test_knows() {
     assert!(seen >= 6, "the commands are gone");
 }
 
+/// Whatever a document tells to make, `make help` tells too.
+#[test]
+fn make_help_has_every_documented_target() {
+    let mut help = std::process::Command::new("make");
+    help.arg("--directory")
+        .arg(repository(""))
+        .args(["--no-print-directory", "help"]);
+    let help = String::from_utf8(help.output().unwrap().stdout).unwrap();
+    let told: BTreeSet<&str> = help
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let mut seen = 0;
+    for (name, text) in documents() {
+        for part in text
+            .split(['`', '\n'])
+            .filter_map(|part| part.strip_prefix("make "))
+        {
+            let target = part.split([' ', '`']).next().unwrap();
+            assert!(told.contains(target), "{name}: make {target}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "the commands are gone");
+}
+
 #[test]
 fn every_link_to_a_file_leads_to_one() {
     for (name, text) in documents() {

@@ -357,3 +357,112 @@ fn the_samples_have_no_unknown_fields() {
         assert_no_unknown_fields::<Pod>(file.to_str().unwrap());
     }
 }
+
+/// Every file that names the module, as `hack/release-version` finds them.
+fn policies() -> Vec<PathBuf> {
+    let examples = glob(repository("examples"), "yaml");
+    let policies = examples.into_iter().filter(|file| {
+        let text = std::fs::read_to_string(file).unwrap();
+        text.contains("kind: ClusterAdmissionPolicy")
+    });
+    let mut policies: Vec<PathBuf> = policies.collect();
+    policies.push(repository("policy.yaml"));
+    policies
+}
+
+fn glob(directory: PathBuf, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for file in crate::common::files(directory) {
+        if file.is_dir() {
+            found.extend(glob(file, extension));
+        } else if file.extension().is_some_and(|it| it == extension) {
+            found.push(file);
+        }
+    }
+    found
+}
+
+#[test]
+fn one_version_stands_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    let files = policies();
+    assert!(files.len() > 5, "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let line = text.lines().find(|line| line.starts_with("  module: "));
+        let tag = line.unwrap().rsplit_once(':').unwrap().1;
+        assert_eq!(tag, format!("v{version}"), "{}", file.display());
+    }
+    let changes = std::fs::read_to_string(repository("CHANGELOG.md")).unwrap();
+    let mut headings = changes.lines().filter_map(|line| line.strip_prefix("## "));
+    let newest = headings.find(|heading| heading.starts_with(char::is_numeric));
+    if let Some(newest) = newest {
+        assert_eq!(newest.split(' ').next(), Some(version));
+    }
+}
+
+/// In a copy of what it changes.
+#[test]
+fn a_release_changes_the_version_everywhere() {
+    let copy = std::env::temp_dir().join(format!("mesa-injector-release-{}", std::process::id()));
+    let root = repository("").canonicalize().unwrap();
+    let golden = repository("crates/mesa-scan/tests/golden/policy.yaml");
+    let names = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "metadata.yml",
+        "artifacthub-pkg.yml",
+        "CHANGELOG.md",
+        "hack/release-version",
+    ];
+    let files: Vec<PathBuf> = policies()
+        .into_iter()
+        .chain([golden])
+        .chain(names.map(repository))
+        .collect();
+    let copied: Vec<PathBuf> = files
+        .iter()
+        .map(|file| {
+            let to = copy.join(file.canonicalize().unwrap().strip_prefix(&root).unwrap());
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(file, &to).unwrap();
+            to
+        })
+        .collect();
+    let set = |version: &str| {
+        let mut set = std::process::Command::new(copy.join("hack/release-version"));
+        set.arg(version).output().unwrap().status.code()
+    };
+    for wrong in [
+        "",
+        "v1.2.3",
+        "1.2",
+        "1.2.3.4",
+        "01.2.3",
+        "1.2.3 ",
+        env!("CARGO_PKG_VERSION"),
+    ] {
+        assert_eq!(set(wrong), Some(2), "{wrong}");
+    }
+    let texts = || -> Vec<String> {
+        copied
+            .iter()
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .collect()
+    };
+    let before = texts();
+    assert_eq!(set("98.7.6-rc.1"), Some(0));
+    for ((file, before), after) in copied.iter().zip(&before).zip(texts()) {
+        let is_script = file.ends_with("hack/release-version");
+        assert_eq!(*before == after, is_script, "{}", file.display());
+        let old = format!("mesa-injector:v{}", env!("CARGO_PKG_VERSION"));
+        assert!(!after.contains(&old), "{}", file.display());
+    }
+    // And back: but for the day and the changes nothing is lost.
+    assert_eq!(set(env!("CARGO_PKG_VERSION")), Some(0));
+    for ((file, before), after) in copied.iter().zip(&before).zip(texts()) {
+        let has_a_day = file.ends_with("artifacthub-pkg.yml") || file.ends_with("CHANGELOG.md");
+        assert!(*before == after || has_a_day, "{}", file.display());
+    }
+    std::fs::remove_dir_all(copy).unwrap();
+}

@@ -177,12 +177,24 @@ impl<'a> Generation<'a> {
 }
 
 impl Manifest {
-    /// Whether `directory` holds these files whole: they are what they are, and not what a manifest there says of them.
+    /// Whether `directory` holds these files whole, for all to read: they are what they are, and not what a manifest there
+    /// says of them.
     #[must_use]
     pub fn is_at(&self, directory: &Path) -> bool {
         let mut files = self.files.iter();
-        files.all(|file| sum(&directory.join(&file.path)).is_ok_and(|sum| sum == file.sha256))
+        may_be_read(directory, true)
+            && files.all(|file| {
+                let path = directory.join(&file.path);
+                may_be_read(&path, file.executable)
+                    && sum(&path).is_ok_and(|sum| sum == file.sha256)
+            })
     }
+}
+
+/// Whether everybody may read a file, and run it or go through it.
+fn may_be_read(path: &Path, or_run: bool) -> bool {
+    let needed = if or_run { 0o555 } else { 0o444 };
+    fs::metadata(path).is_ok_and(|it| it.permissions().mode() & needed == needed)
 }
 
 /// The SHA-256 of a file.

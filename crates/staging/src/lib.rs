@@ -37,7 +37,7 @@ pub type Progress<'a> = &'a dyn Fn(u64);
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
     /// Somebody else is at it.
-    #[error("{0}: another mesa-scan or mesa-node stages there")]
+    #[error("{0}: another mesa-scan stages there, or mesa-node installs")]
     Locked(String),
     /// Others could change what containers load.
     #[error("{path}: {what}")]

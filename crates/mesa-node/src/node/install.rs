@@ -163,19 +163,14 @@ impl<'a> Installed<'a> {
         }
         let context = Context::choose(self.options.selinux);
         let size = human_size(self.generation.manifest().total_size());
-        let put = self
+        let is_new = self
             .area
             .publish(&self.generation, context.as_ref(), &|_| {})
             .map_err(|error| error.with_size(&size))?;
         self.sound = marks();
-        let id = self.generation.id();
-        let said = match (put, self.sound.is_some()) {
-            (true, _) => format!("layout {}: generation {id} is current", self.layout),
-            (false, _) => format!(
-                "layout {}: generation {id} is current already, and whole",
-                self.layout
-            ),
-        };
+        let found = if is_new { "" } else { " already, and whole" };
+        let (layout, id) = (self.layout, self.generation.id());
+        let said = format!("layout {layout}: generation {id} is current{found}");
         log::say(Level::Info, &said);
         if let Some(advice) = context.and_then(|context| context.advice(&directory)) {
             log::say(Level::Warning, &advice);
