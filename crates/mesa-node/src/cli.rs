@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use manifests::console::{self, Failure};
 use staging::label::Held;
-use staging::{Selinux, StagingError};
+use staging::{DIRECTORY, Selinux, StagingError};
 
 use crate::domain::{Wanted, WantedError};
 use crate::node::Place;
@@ -19,9 +19,6 @@ use crate::node::status::{self, LayoutStatus, Status};
 use crate::server::{self, ServerError};
 use crate::service::Hook;
 use crate::stop;
-
-/// Where a node has the files unless told otherwise.
-const DIRECTORY: &str = "/var/lib/mesa-injector";
 
 /// How soon it is tried again to remove what stays.
 const AGAIN: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ pub mod status;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use staging::StagingError;
 
@@ -54,7 +54,7 @@ impl Place {
     /// # Errors
     /// Where it cannot be read. That it is missing is no error.
     pub fn layouts(&self) -> Result<Vec<String>, StagingError> {
-        let mut layouts = self.names(&self.directory)?;
+        let mut layouts = names(&self.directory)?;
         layouts.retain(|name| is_layout(name) && self.of(name).is_dir());
         Ok(layouts)
     }
@@ -64,24 +64,25 @@ impl Place {
         let Some(directory) = self.label.as_ref().filter(|label| label.is_dir()) else {
             return Ok(Vec::new());
         };
-        let names = self.names(directory)?.into_iter();
+        let names = names(directory)?.into_iter();
         let layouts = names.filter_map(|name| Some(name.strip_prefix(LABEL)?.to_owned()));
         Ok(layouts.filter(|layout| is_layout(layout)).collect())
     }
+}
 
-    fn names(&self, directory: &PathBuf) -> Result<Vec<String>, StagingError> {
-        let entries = match fs::read_dir(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(StagingError::io(directory))?,
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(StagingError::io(directory))?;
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-        names.sort();
-        Ok(names)
+/// What a directory holds, sorted; nothing where it is missing.
+fn names(directory: &Path) -> Result<Vec<String>, StagingError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(StagingError::io(directory))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(StagingError::io(directory))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
     }
+    names.sort();
+    Ok(names)
 }
 
 fn is_layout(name: &str) -> bool {

@@ -12,7 +12,7 @@ use tonic::transport::Server;
 use crate::log::{self, Level};
 use crate::service::Hook;
 use crate::socket::{Socket, SocketError};
-use crate::stop::Stop;
+use crate::stop::{self, Stop};
 
 /// Why the server ends before it is told to.
 #[derive(Debug, thiserror::Error)]
@@ -42,12 +42,7 @@ impl Failure for ServerError {
 /// # Errors
 /// It cannot begin, or nobody listens any more.
 pub fn serve(hook: &Hook, sockets: &[PathBuf]) -> Result<(), ServerError> {
-    // One thread is enough for a few calls, and takes the least memory.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .map_err(ServerError::Start)?;
+    let runtime = stop::runtime().map_err(ServerError::Start)?;
     runtime.block_on(run(hook, sockets))
 }
 

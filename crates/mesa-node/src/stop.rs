@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Hears SIGTERM and SIGINT. The first process of a container hears no signal that it has not asked for.
@@ -32,16 +33,23 @@ impl Stop {
     }
 }
 
+/// What waits for signals, and for calls: one thread is enough for a few, and takes the least memory.
+///
+/// # Errors
+/// What the system said.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+}
+
 /// Waits for one, and does nothing meanwhile; not longer than `at_most`. Returns whether there was one.
 ///
 /// # Errors
 /// What the system said.
 pub fn wait(at_most: Option<Duration>) -> io::Result<bool> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let mut stop = Stop::new()?;
         let Some(at_most) = at_most else {
             stop.told().await;

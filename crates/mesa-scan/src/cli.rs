@@ -21,10 +21,7 @@ use crate::oci::{OciError, Reference};
 use crate::output::{self, Delivery, ImageVolume, OutputError};
 use crate::tree::TreeError;
 use crate::tree::image::Platform;
-use staging::Selinux;
-
-/// Where `stage` puts generations unless told otherwise.
-pub const STAGE_DIRECTORY: &str = "/var/lib/mesa-injector";
+use staging::{DIRECTORY, Selinux};
 
 macro_rules! exit_status {
     () => {
@@ -197,7 +194,7 @@ pub struct ScanArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
     /// The directory that `stage --to` fills on the nodes, for --layout staged
-    #[arg(long, value_name = "DIR", default_value = STAGE_DIRECTORY)]
+    #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     pub staged_at: String,
     /// The policy module, for --output policy
     #[arg(long, value_name = "URL", default_value = crate::output::POLICY_MODULE)]
@@ -255,7 +252,7 @@ pub struct StageArgs {
     #[command(flatten)]
     pub sources: SourceArgs,
     /// The directory for the generations; only root may write to it
-    #[arg(long, value_name = "DIR", default_value = STAGE_DIRECTORY)]
+    #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     pub to: PathBuf,
     /// What that directory is called on the node, where that is neither its path here nor its path below --root
     #[arg(long, value_name = "DIR")]
@@ -315,7 +312,7 @@ pub struct ImageArgs {
     #[arg(long, value_enum, default_value_t = DeliverTo::Volume)]
     pub deliver: DeliverTo,
     /// The directory that `mesa-node install --to` fills on the nodes, for --deliver node
-    #[arg(long, value_name = "DIR", default_value = STAGE_DIRECTORY)]
+    #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     pub node_path: String,
     /// Mount the image by its tag, as it was loaded into the nodes by hand (kind load image-archive)
     #[arg(long)]

@@ -134,8 +134,7 @@ impl Area {
     /// The id of the generation that new containers get.
     #[must_use]
     pub fn current(&self) -> Option<String> {
-        let target = fs::read_link(self.directory.join(CURRENT)).ok()?;
-        Some(target.file_name()?.to_string_lossy().into_owned())
+        current(&self.directory)
     }
 
     /// Removes all but `keep` of the generations that are neither current nor mounted anywhere.
@@ -241,6 +240,13 @@ impl Area {
         names.sort();
         Ok(names)
     }
+}
+
+/// The id of the generation that new containers get of a staging directory, whoever changes it meanwhile.
+#[must_use]
+pub fn current(directory: &Path) -> Option<String> {
+    let target = fs::read_link(directory.join(CURRENT)).ok()?;
+    Some(target.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Whoever can write here decides what runs in the containers.

@@ -199,9 +199,18 @@ fn may_be_read(path: &Path, or_run: bool) -> bool {
 
 /// The SHA-256 of a file.
 fn sum(path: &Path) -> io::Result<String> {
+    sha256(&mut File::open(path)?, |_| {})
+}
+
+/// The SHA-256 of bytes, in hexadecimal digits, which `see` sees as they go by.
+///
+/// # Errors
+/// Where they cannot be read.
+pub fn sha256(source: &mut dyn Read, mut see: impl FnMut(&[u8])) -> io::Result<String> {
     let mut hash = Sha256::new();
-    each_chunk(&mut File::open(path)?, |bytes| {
+    each_chunk(source, |bytes| {
         hash.update(bytes);
+        see(bytes);
         Ok(())
     })?;
     Ok(hex(&hash.finalize()))

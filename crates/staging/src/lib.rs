@@ -24,11 +24,14 @@ use std::path::Path;
 
 use manifests::console::Failure;
 
-pub use area::{Area, CURRENT, Pruned};
-pub use generation::{Generation, Original};
+pub use area::{Area, CURRENT, Pruned, current};
+pub use generation::{Generation, Original, sha256};
 pub use in_use::User;
 pub use manifest::{FLAT_MANIFEST, MANIFEST, Manifest, ManifestError, StagedFile};
 pub use selinux::{Context, Selinux};
+
+/// Where a node has the files unless told otherwise.
+pub const DIRECTORY: &str = "/var/lib/mesa-injector";
 
 /// Hears how many bytes more are done.
 pub type Progress<'a> = &'a dyn Fn(u64);

@@ -7,14 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use manifests::console::Failure;
 use staging::label::{self, Label};
-use staging::{
-    Area, CURRENT, Context, FLAT_MANIFEST, Generation, Manifest, Selinux, StagingError, human_size,
-};
+use staging::{Area, CURRENT, Context, Generation, Manifest, Selinux, StagingError, human_size};
 
 use super::Place;
 use super::image::{FlatImage, ImageError};
+use super::status;
 use crate::log::{self, Level};
-use crate::stop::Stop;
+use crate::stop::{self, Stop};
 
 /// How often a label is renewed before it expires.
 const RENEWALS: u32 = 4;
@@ -69,11 +68,7 @@ impl Failure for InstallError {
 /// # Errors
 /// Where the files cannot be written. The generation that was current still is.
 pub fn install(options: &Options) -> Result<(), InstallError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .map_err(InstallError::Start)?;
+    let runtime = stop::runtime().map_err(InstallError::Start)?;
     runtime.block_on(run(options))
 }
 
@@ -182,7 +177,9 @@ impl<'a> Installed<'a> {
     fn withdraw(&self) {
         let current = self.options.place.of(self.layout).join(CURRENT);
         let label = self.options.place.label_of(self.layout);
-        if let Some(file) = label.filter(|file| file.exists() && !is_whole(&current)) {
+        if let Some(file) =
+            label.filter(|file| file.exists() && status::judge(&current, true).is_err())
+        {
             match label::write_not_ready(&file) {
                 Ok(()) => log::say(Level::Warning, "the label says that the node is not ready"),
                 Err(error) => warn(&error),
@@ -258,11 +255,4 @@ fn marks(manifest: &Manifest, directory: &Path) -> Option<Vec<Mark>> {
         ))
     });
     marks.collect()
-}
-
-/// Whether a generation is what its own manifest says.
-fn is_whole(directory: &Path) -> bool {
-    let manifest = fs::read(directory.join(FLAT_MANIFEST)).ok();
-    let manifest = manifest.and_then(|text| Manifest::parse(&text).ok());
-    manifest.is_some_and(|manifest| manifest.is_at(directory))
 }

@@ -77,11 +77,7 @@ pub fn status(
 
 fn of(place: &Place, layout: String, with_checksums: bool) -> Result<LayoutStatus, StagingError> {
     let current = place.of(&layout).join(CURRENT);
-    let generation = fs::read_link(&current).ok();
-    let generation = generation.and_then(|target| {
-        let id = target.file_name()?;
-        Some(id.to_string_lossy().into_owned())
-    });
+    let generation = staging::current(&place.of(&layout));
     let label = match (&generation, place.label_of(&layout)) {
         (Some(_), Some(file)) => Some(label::holds(&file, SystemTime::now())?),
         _ => None,
@@ -102,7 +98,11 @@ fn of(place: &Place, layout: String, with_checksums: bool) -> Result<LayoutStatu
     Ok(status)
 }
 
-fn judge(directory: &Path, with_checksums: bool) -> Result<Manifest, String> {
+/// What a generation holds, where it is what its own manifest says.
+///
+/// # Errors
+/// The first thing that is not so.
+pub(super) fn judge(directory: &Path, with_checksums: bool) -> Result<Manifest, String> {
     let text = fs::read(directory.join(FLAT_MANIFEST));
     let text = text.map_err(|error| format!("{FLAT_MANIFEST}: {error}"))?;
     let manifest = Manifest::parse(&text).map_err(|error| format!("{FLAT_MANIFEST}: {error}"))?;

@@ -3,16 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use sha2::{Digest, Sha256};
-use staging::{Manifest, StagedFile, hex};
+use staging::{Manifest, StagedFile, sha256};
 
 use super::mesa_version::Finder;
 use super::{Item, Placed, Role};
 use crate::loader::{Arch, Program, glibc};
 use crate::tree::{FileId, Kind, RealPath, Tree, TreeError};
-
-/// How many bytes are read at once.
-const CHUNK: usize = 256 * 1024;
 
 /// The files of a set, by where they go, and their manifest.
 pub struct Originals<'a> {
@@ -78,7 +74,8 @@ impl<'a> Originals<'a> {
             files.push(StagedFile {
                 path: path.clone(),
                 size: program.size,
-                sha256: sum(&mut file, read, |_| {}).map_err(TreeError::io(&program.path))?,
+                sha256: sha256(&mut file, |bytes| read(bytes.len() as u64))
+                    .map_err(TreeError::io(&program.path))?,
                 // Where it was on this machine is nobody's business.
                 source: path.clone(),
                 build_id: None,
@@ -142,7 +139,8 @@ impl Sums {
         let is_driver = item.role == Role::Dri || item.name.starts_with("libgallium");
         let mut finder = (is_driver && self.mesa.is_none()).then(Finder::default);
         let mut file = tree.open(&item.real_path)?;
-        let sum = sum(&mut file, read, |bytes| {
+        let sum = sha256(&mut file, |bytes| {
+            read(bytes.len() as u64);
             if let Some(finder) = &mut finder {
                 finder.feed(bytes);
             }
@@ -151,26 +149,5 @@ impl Sums {
         self.mesa = self.mesa.take().or(finder.and_then(Finder::finish));
         self.by_file.insert(item.id, sum.clone());
         Ok(sum)
-    }
-}
-
-/// The SHA-256 of a file, whose bytes `see` sees as they go by.
-fn sum(
-    file: &mut dyn Read,
-    read: &dyn Fn(u64),
-    mut see: impl FnMut(&[u8]),
-) -> std::io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let count = file.read(&mut buffer)?;
-        match buffer.get(..count) {
-            None | Some([]) => return Ok(hex(&hash.finalize())),
-            Some(bytes) => {
-                hash.update(bytes);
-                see(bytes);
-                read(bytes.len() as u64);
-            }
-        }
     }
 }
